@@ -1,0 +1,160 @@
+"""What was run, and what stands in for what, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from analysis.figures.series import NAMES
+from analysis.report.answers import count
+from analysis.report.load import Sweep
+
+FEATURES = {
+    "random-conv": (
+        "Fréchet distances here are taken in the features of a fixed convolutional network with random weights "
+        "(random-conv). They rank the trials of this sweep; they are not FIDs and must never be compared with published "
+        "FIDs."
+    ),
+    "inception-torchvision": (
+        "Fréchet distances use torchvision's Inception v3 weights, as the ViTok code does; they are not on the scale "
+        "of FIDs from the 2015 TensorFlow network."
+    ),
+    "dinov2-b": "Fréchet distances use DINOv2-B features; they are not on the scale of FIDs.",
+    "inception-tf2015": "Fréchet distances use the 2015 TensorFlow Inception network, the one of published FIDs.",
+}
+
+
+def what_was_run(sweep: Sweep) -> str:
+    """One paragraph: how many trials, of what kinds and sizes, on which data and budget, how long and on what."""
+    table = sweep.table
+    if table.empty:
+        return f"The sweep {sweep.name} has no finished trial yet. {_duration(sweep)}".strip()
+    done = int((table["status"] == "done").sum()) if "status" in table else len(table)
+    parts = [f"{_number(len(table), 'trial')}, {_all(done, len(table))} done: {_bottlenecks(table)}{_decoders(table)}."]
+    parts += [_training(table), _probing(sweep), _duration(sweep)]
+    return " ".join(part for part in parts if part)
+
+
+def _all(done: int, total: int) -> str:
+    return "all" if done == total else str(done)
+
+
+def _number(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def listed(words: Iterable[object]) -> str:
+    """Words in a sentence: a, b and c."""
+    items = [str(word) for word in words]
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def _bottlenecks(table: pd.DataFrame) -> str:
+    if "bottleneck" not in table:
+        return "tokenizers"
+    return listed(_bottleneck(str(kind), rows) for kind, rows in table.groupby("bottleneck"))
+
+
+def _bottleneck(kind: str, rows: pd.DataFrame) -> str:
+    name = f"{NAMES.get(kind, kind)} bottlenecks"
+    for column, what in (("bottleneck_bits", "{} bits"), ("bottleneck_floats", "E = {} floats")):
+        sizes = sorted(rows[column].dropna().unique()) if column in rows else []
+        if sizes:
+            ends = count(sizes[0]) if len(sizes) == 1 else f"{count(sizes[0])} to {count(sizes[-1])}"
+            return f"{name} of {what.format(ends)} ({_number(len(sizes), 'size')})"
+    return name
+
+
+def _decoders(table: pd.DataFrame) -> str:
+    parts = []
+    for part in ("encoder", "decoder"):
+        if part in table and table[part].notna().any():
+            names = list(dict.fromkeys(table[part].dropna().astype(str)))
+            sizes = (
+                table.groupby(part)[f"{part}_params"].mean() if f"{part}_params" in table else pd.Series(dtype=float)
+            )
+            named = [f"{n} ({count(sizes[n])} parameters)" if pd.notna(sizes.get(n)) else n for n in names]
+            parts.append(f"{part}{'s' if len(names) > 1 else ''} {listed(named)}")
+    return f", with {listed(parts)}" if parts else ""
+
+
+def _training(table: pd.DataFrame) -> str:
+    budget = _range(table, "train_images")
+    data = listed(dict.fromkeys(table["dataset"].dropna().astype(str))) if "dataset" in table else ""
+    pixels = _range(table, "data.resolution")
+    seeds = int(table["seed"].nunique()) if "seed" in table else 0
+    if not (budget or data):
+        return ""
+    words = f"Each tokenizer was trained on {budget or 'its budget of'} images"
+    words += f" of the data set {data}" if data else ""
+    words += f" at {pixels} x {pixels} pixels" if pixels else ""
+    words += f", with {_number(seeds, 'seed')} a configuration" if seeds else ""
+    return f"{words}, and measured on validation images."
+
+
+def _range(table: pd.DataFrame, column: str) -> str:
+    values = sorted(table[column].dropna().unique()) if column in table else []
+    if not values:
+        return ""
+    return f"{values[0]:,.0f}" if len(values) == 1 else f"{values[0]:,.0f} to {values[-1]:,.0f}"
+
+
+def _probing(sweep: Sweep) -> str:
+    if not (sweep.has("ar_loss") or sweep.has("ar_bits_per_image")):
+        return "No probe was trained, so nothing is known here about generation."
+    sampled = any(sweep.has(c) for c in ("gfid", "gfd", "gis"))
+    generated = "and images were sampled from it" if sampled else "but no generated images were measured"
+    return f"A small autoregressive model (the AR probe) was then trained on each tokenizer's latents, {generated}."
+
+
+def _duration(sweep: Sweep) -> str:
+    wall = sweep.summary.get("wall_seconds")
+    if not isinstance(wall, (int, float)):
+        return ""
+    environment = sweep.summary.get("environment") or {}
+    where = environment.get("device") or environment.get("host")
+    on = f" on {where}" if where else ""
+    gpu = sweep.summary.get("gpu_seconds")
+    used = f", of GPU time {duration(gpu)}" if isinstance(gpu, (int, float)) and gpu > 0 else ""
+    return f"All of it took {duration(wall)}{on}{used}{_longest(sweep.summary.get('stages') or [])}."
+
+
+def _longest(stages: Sequence[dict[str, object]]) -> str:
+    spent = {str(s.get("kind")): s["seconds"] for s in stages if isinstance(s.get("seconds"), (int, float))}
+    total = sum(spent.values())  # type: ignore[arg-type]
+    if total <= 0:
+        return ""
+    kind = max(spent, key=lambda name: float(spent[name]))  # type: ignore[arg-type]
+    return f"; the longest part was the stage {kind}, {100 * float(spent[kind]) / float(total):.0f} % of the work"  # type: ignore[arg-type]
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 42 s, 5 min 12 s, 3 h 20 min, 2 d 4 h."""
+    whole = round(seconds)
+    for size, unit, lower_size, lower in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            rest = (whole % size) // lower_size
+            return f"{whole // size} {unit}" + (f" {rest} {lower}" if rest else "")
+    return f"{seconds:.0f} s"
+
+
+def limits(sweep: Sweep) -> list[str]:
+    """Every note of the sweep, then what follows from the table itself, one sentence each."""
+    table = sweep.table
+    lines = [str(note) for note in sweep.summary.get("notes") or []]
+    if any(sweep.has(c) for c in ("rfid", "rfd", "gfid", "gfd")) and "features" in table:
+        lines += [FEATURES[name] for name in table["features"].dropna().unique() if name in FEATURES]
+    if sweep.has("ar_loss"):
+        lines.append(
+            "The AR probing loss compares only tokenizers of equal vocabulary and length; across kinds and sizes "
+            "compare the AR rate in bits per image."
+        )
+    if "bottleneck" in table and sweep.has("ar_bits_per_image") and (table["bottleneck"] == "kl").any():
+        lines.append("For KL bottlenecks the AR rate is an upper bound: a better probe can only lower it.")
+    if len(table) and ("seed" not in table or table["seed"].nunique() < 2):
+        lines.append(
+            "One seed was run for each configuration: intervals tell how well the law fits the points, not how much a "
+            "repeated training would move them."
+        )
+    return lines

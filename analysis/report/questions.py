@@ -1,0 +1,151 @@
+"""Which laws are asked of which columns, and what came of it: fits, or the reason why there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from analysis.figures import Series, split
+from analysis.figures.series import finite
+from analysis.fitting import Fit, fit
+from analysis.style import FRECHET, axis_label
+from tokscale.errors import TableError
+
+CONTINUOUS, DISCRETE, ANY = "continuous", "discrete", "all"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A law of ``y`` against ``x`` for one kind of bottleneck; the laws are those the published studies used."""
+
+    y: str
+    x: str
+    law: str
+    kind: str
+    section: str
+
+
+def _both(y: str, law: str, section: str) -> tuple[Question, Question]:
+    return (
+        Question(y, "bottleneck_floats", law, CONTINUOUS, section),
+        Question(y, "bottleneck_bits", law, DISCRETE, section),
+    )
+
+
+QUESTIONS: tuple[Question, ...] = (
+    *_both("psnr", "semilog", "reconstruction"),
+    *_both("ssim", "semilog", "reconstruction"),
+    *_both("mse", "power", "reconstruction"),
+    *_both("lpips", "power", "reconstruction"),
+    *_both("rfid", "power", "reconstruction"),
+    *_both("rfd", "power", "reconstruction"),
+    *_both("rfvd", "power", "reconstruction"),
+    *_both("ar_bits_per_image", "power", "generation"),
+    *_both("gfid", "quadratic", "generation"),
+    *_both("gfd", "quadratic", "generation"),
+    *_both("gfvd", "quadratic", "generation"),
+    Question("psnr", "ar_bits_per_image", "semilog", ANY, "plane"),
+)
+
+# Trials that differ in one of these are not one curve; whatever else differs is pooled: spread about the law.
+SEPARATE = (
+    "dataset",
+    "data.resolution",
+    "bottleneck",
+    "encoder",
+    "decoder",
+    "training.images",
+    "probe.size.width",
+    "probe.size.depth",
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of a question: a series for every group, and for each group without a fit the reason."""
+
+    question: Question
+    series: tuple[Series, ...]
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def fits(self) -> list[tuple[str, Fit]]:
+        """The groups that have a fit, with their names."""
+        return [(one.label, one.fit) for one in self.series if one.fit is not None]
+
+    @property
+    def measured(self) -> bool:
+        """Whether any trial has both columns."""
+        return bool(self.series)
+
+
+def ask(table: pd.DataFrame, questions: Sequence[Question] = QUESTIONS) -> list[Answer]:
+    """Every question put to the table; a group that cannot be fitted gets a reason instead of a fit."""
+    return [_answer(table, question) for question in questions]
+
+
+def rows_of_kind(table: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """The trials with a continuous bottleneck (no bits), with a discrete one, or all."""
+    if kind == ANY or table.empty:
+        return table
+    bits = table["bottleneck_bits"].notna() if "bottleneck_bits" in table else pd.Series(False, index=table.index)
+    return table[bits] if kind == DISCRETE else table[~bits]
+
+
+def varying(table: pd.DataFrame, candidates: Sequence[str]) -> list[str]:
+    """Those of the columns that hold more than one value."""
+    return [c for c in candidates if c in table and len({str(value) for value in table[c]}) > 1]
+
+
+def _answer(table: pd.DataFrame, question: Question) -> Answer:
+    points = finite(rows_of_kind(table, question.kind), question.x, question.y)
+    if points.empty:
+        return Answer(question, ())
+    # Across the plane the question is one of bottleneck kinds; decoders of one kind are pooled there.
+    by = varying(points, ("dataset", "data.resolution", "bottleneck") if question.kind == ANY else SEPARATE)
+    if question.y in FRECHET:  # different features or reference sets are different measures
+        by += varying(points, ("features", "reference"))
+    series, reasons = [], {}
+    for label, rows in split(points, by):
+        found, reason = _fit(rows, question)
+        series.append(Series(label, rows, found))
+        if reason:
+            reasons[label] = reason
+    return Answer(question, tuple(series), reasons)
+
+
+def _fit(rows: pd.DataFrame, question: Question) -> tuple[Fit | None, str | None]:
+    sizes, needed = rows[question.x].nunique(), 4 if question.law == "quadratic" else 3
+    if sizes < needed:
+        sizes_word = "one size" if sizes == 1 else f"{sizes} sizes"
+        return None, f"only {sizes_word}; a {question.law} law needs at least {needed} to be more than a drawing"
+    try:
+        found = fit(rows, law=question.law, x=question.x, y=question.y)
+    except TableError as error:
+        return None, error.what
+    assert isinstance(found, Fit)
+    return found, None
+
+
+def not_fitted(table: pd.DataFrame, answers: Sequence[Answer]) -> list[tuple[str, str]]:
+    """What has no fit, and why, one line each: measures that no trial has come last, together."""
+    lines: list[tuple[str, str]] = []
+    absent: list[str] = []
+    for answer in answers:
+        q = answer.question
+        kind = {CONTINUOUS: ", continuous bottlenecks", DISCRETE: ", discrete bottlenecks", ANY: ""}[q.kind]
+        what = f"{axis_label(q.y, table)} against {axis_label(q.x, table)}{kind}"
+        lines += [(f"{what}, {label}" if label else what, reason) for label, reason in answer.reasons.items()]
+        if not answer.measured and q.y not in absent and not any(a.measured for a in answers if a.question.y == q.y):
+            absent.append(q.y)
+    if "ar_loss" in table and table["ar_loss"].notna().any():
+        lines.append((
+            axis_label("ar_loss"),
+            "compares only tokenizers of equal vocabulary and length; the AR rate in bits is fitted instead",
+        ))  # fmt: skip
+    if absent:
+        names = ", ".join(axis_label(y).split(" (")[0] for y in absent)
+        lines.append((names, "not measured in any trial of this sweep"))
+    return lines

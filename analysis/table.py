@@ -1,0 +1,150 @@
+"""Tables of results: reading them, choosing rows, and taking the numbers of columns with an account of the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.published_tables import PREFIX, published
+from tokscale.errors import ConfigError, TableError, one_of
+from tokscale.expressions import compile_expression
+
+Array = npt.NDArray[np.float64]
+
+
+def load_table(path: str | Path) -> pd.DataFrame:
+    """A table from a csv, parquet or json file, by the file's ending, or a shipped one as ``published:NAME``.
+
+    A json file holds a list of rows or an object of columns. Raises ``TableError`` for a file that is absent, cannot be
+    read as what its ending says, or has no row.
+    """
+    if str(path).startswith(PREFIX):
+        return published(str(path).removeprefix(PREFIX))
+    path = Path(path)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise TableError("a table's ending says nothing of its format", given=str(path), allowed=one_of(_READERS))
+    try:
+        table = reader(path)
+    except (OSError, ValueError, TypeError, KeyError) as error:  # parsers of all three formats raise one of these
+        what = "cannot open a table" if isinstance(error, OSError) else f"cannot read a table as {path.suffix[1:]}"
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:300] or type(error).__name__
+        raise TableError(
+            f"{what}: {reason}", where=str(path), allowed="a csv, parquet or json file with one row a trial"
+        ) from error
+    if table.empty:
+        raise TableError("a table has no rows", where=str(path))
+    return table
+
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, low_memory=False, encoding="utf-8-sig")
+
+
+def _read_json(path: Path) -> pd.DataFrame:
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(content, (list, dict)):
+        raise ValueError(f"a {type(content).__name__} is no table")
+    return pd.DataFrame(content)
+
+
+_READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
+    ".csv": _read_csv,
+    ".parquet": pd.read_parquet,
+    ".json": _read_json,
+}
+
+
+def column(table: pd.DataFrame, name: str) -> pd.Series:
+    """One column of a table; ``TableError`` with the columns there are if it has no such one."""
+    if name not in table.columns:
+        raise TableError("a table has no such column", given=name, allowed=one_of(map(str, table.columns), name))
+    return table[name]
+
+
+def select(table: pd.DataFrame, where: str | None = None) -> pd.DataFrame:
+    """The rows of which a condition such as ``"dataset == 'imagenet' and patch >= 16"`` is true.
+
+    Raises ``ConfigError`` for an expression that is none, ``TableError`` for an unknown column or when no row is left.
+    """
+    if where is None:
+        return table
+    expression = compile_expression(where)
+    truth = expression.evaluate(lambda name: column(table, name))
+    if isinstance(truth, bool):
+        truth = pd.Series(truth, index=table.index)
+    if str(getattr(truth, "dtype", "")) not in ("bool", "boolean", "bool[pyarrow]"):
+        raise ConfigError("a condition is neither true nor false", given=where, allowed="for example patch >= 16")
+    chosen = table[truth.fillna(False).to_numpy(dtype=bool)]
+    if chosen.empty:
+        raise TableError("no row fulfils the condition", given=where, allowed=_values_of(table, expression.names))
+    return chosen
+
+
+def _values_of(table: pd.DataFrame, names: frozenset[str]) -> str:
+    """What the columns of a condition hold, in one line."""
+    parts = []
+    for name in sorted(names):
+        values = list(pd.unique(table[name].dropna()))
+        listed = ", ".join(repr(getattr(value, "item", lambda value=value: value)()) for value in values[:8])
+        parts.append(f"{name} is {listed}{', ...' if len(values) > 8 else ''}")
+    return "; ".join(parts)
+
+
+@dataclass(frozen=True)
+class Points:
+    """The rows of a table that a fit can use: x (k, n), y (n,), their places in the table, and what was left out."""
+
+    x: Array
+    y: Array
+    rows: npt.NDArray[Any]
+    warnings: tuple[str, ...]
+
+
+def numeric_points(
+    table: pd.DataFrame, x: Sequence[str], y: str, *, positive: Sequence[str] = (), group: str | None = None
+) -> Points:
+    """The numbers of the x and y columns, row by row, where all of them are usable.
+
+    A row is left out, and counted in the warnings, if one of its values is missing, text, infinite, or (in the columns
+    named ``positive``) not above zero. Raises ``TableError`` if a column holds no number, or if no row is left.
+    """
+    usable = np.ones(len(table), dtype=bool)
+    columns, warnings = [], []
+    for name in (*x, y):
+        values, faults = _numbers(table, name, name in positive)
+        for fault, rows in faults.items():
+            if count := int((rows & usable).sum()):
+                warnings.append(f"{count} {'row' if count == 1 else 'rows'} left out: {name} is {fault}")
+            usable &= ~rows
+        columns.append(values)
+    if not usable.any():
+        where = None if group is None else f"group {group}"
+        raise TableError("no row can be used", where=where, given="; ".join(warnings), allowed="rows with numbers")
+    sizes = np.array([values[usable] for values in columns[:-1]]).reshape(len(x), -1)
+    return Points(sizes, columns[-1][usable], table.index.to_numpy()[usable], tuple(warnings))
+
+
+def _numbers(table: pd.DataFrame, name: str, positive: bool) -> tuple[Array, dict[str, npt.NDArray[np.bool_]]]:
+    """A column as float64, and which rows cannot be used, by reason."""
+    raw = column(table, name)
+    missing = raw.isna().to_numpy(dtype=bool)
+    if not pd.api.types.is_numeric_dtype(raw):
+        blank = raw.astype("string").str.strip().str.lower().isin(["", "nan", "na", "n/a", "none", "null", "-"])
+        missing |= blank.to_numpy(dtype=bool)
+    values = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    text = np.isnan(values) & ~missing
+    if text.any() and text.sum() + missing.sum() == len(raw):
+        raise TableError("a column holds text, not numbers", given=f"{name} = {raw[text].iloc[0]!r}", allowed="numbers")
+    faults = {"missing": missing, "text": text, "infinite": np.isinf(values)}
+    if positive:
+        # NaN compares false: rows that are missing or text are counted above, once.
+        faults["zero or negative"] = (values <= 0) & ~np.isinf(values)
+    return values, faults

@@ -1,0 +1,1 @@
+"""From a spec to a results table: grid, planning, store, submission, status, results."""

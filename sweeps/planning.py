@@ -1,0 +1,84 @@
+"""The plan of a sweep: what is wanted, what is there already, and what the rest will cost. It changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sweeps.grid import Trial, expand
+from sweeps.spec import SpecFile, SweepSpec, load_spec
+from sweeps.store import StageState, StageStatus, Store
+from tokscale import cost
+from tokscale.stage import KINDS, Stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's trials and stages with their states; stages that trials share stand here once."""
+
+    spec: SweepSpec
+    file: SpecFile
+    trials: tuple[Trial, ...]
+    stages: Mapping[str, Stage]
+    costs: Mapping[str, cost.StageCost]
+    statuses: Mapping[str, StageStatus]
+
+    def missing(self) -> list[Stage]:
+        """Stages that are wanted and not validly done, parents before children."""
+        return [stage for key, stage in self.stages.items() if self.statuses[key].state is not StageState.done]
+
+
+@dataclass(frozen=True)
+class KindSummary:
+    """One row of the plan: the stages of one kind, how many are in which state, and what the missing ones cost."""
+
+    kind: str
+    stages: int
+    states: Mapping[str, int]
+    missing_flops: float
+    missing_disk_bytes: int
+    largest_memory_bytes: int
+
+
+def make_plan(path: Path, store: Store) -> Plan:
+    """Plan the sweep of a spec file against what the store holds."""
+    spec, file = load_spec(path)
+    return plan_of(spec, file, store)
+
+
+def plan_of(spec: SweepSpec, file: SpecFile, store: Store) -> Plan:
+    """Plan a sweep that is already read."""
+    trials = expand(spec, file)
+    stages: dict[str, Stage] = {}
+    costs: dict[str, cost.StageCost] = {}
+    priced: dict[tuple[object, ...], cost.StageCost] = {}
+    for trial in trials:
+        # seeds change no cost, and a grid has few different tokenizers: price each combination of sections once
+        sections = tuple(id(getattr(trial.config, name)) for name in type(trial.config).model_fields if name != "seed")
+        for stage in trial.stages:
+            if stage.key in stages:
+                continue
+            stages[stage.key] = stage
+            if (stage.kind, sections) not in priced:
+                priced[stage.kind, sections] = cost.stage_cost(stage.kind, trial.config)
+            costs[stage.key] = priced[stage.kind, sections]
+    return Plan(spec, file, tuple(trials), stages, costs, store.statuses(stages.values()))
+
+
+def summarize(plan: Plan) -> list[KindSummary]:
+    """The plan's rows, one for each kind of stage, in the order in which a trial goes through them."""
+    rows = []
+    for kind in KINDS:
+        keys = [key for key, stage in plan.stages.items() if stage.kind == kind]
+        if not keys:
+            continue
+        states = {state.value: 0 for state in StageState}
+        for key in keys:
+            states[plan.statuses[key].state.value] += 1
+        missing = [plan.costs[key] for key in keys if plan.statuses[key].state is not StageState.done]
+        rows.append(KindSummary(
+            kind, len(keys), states, sum(item.flops for item in missing),
+            sum(item.disk_bytes for item in missing), max((item.memory_bytes for item in missing), default=0),
+        ))  # fmt: skip
+    return rows

@@ -1,0 +1,185 @@
+"""From records to the results table: one row per trial, absent measures absent, and a summary of how the sweep went."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sweeps.grid import Trial, flatten
+from sweeps.planning import Plan, summarize
+from sweeps.store import StageState, StageStatus, Store
+from tokscale import cost
+from tokscale.errors import UsageError, one_of
+from tokscale.record import COLUMNS, Record, write_atomically
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Column of the table -> kind of stage and artifact whose picture it names.
+_PICTURES = {
+    "pictures": ("reconstruction", "reconstructions.png"),
+    "originals": ("reconstruction", "originals.png"),
+    "samples": ("generation", "samples.png"),
+}
+_WRITERS = (".parquet", ".csv", ".json")
+
+
+def collect(plan: Plan, store: Store) -> pd.DataFrame:
+    """The results table: one row per trial, columns of ``tokscale.record.COLUMNS`` and then the config's dotted paths.
+
+    A trial that is not done has a row too, with the measures that its finished stages took.
+    """
+    import pandas as pd
+
+    records = {
+        key: record
+        for key, stage in plan.stages.items()
+        if plan.statuses[key].state is StageState.done and (record := store.record(stage)) is not None
+    }
+    rows = [_row(plan.spec.name, trial, plan.statuses, records) for trial in plan.trials]
+    present = {name for row in rows for name in row}
+    config = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    ordered = [name for name in COLUMNS if name in present] + list(config)
+    table = pd.DataFrame(rows, columns=ordered)
+    return table.dropna(axis="columns", how="all")
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a table as parquet, csv or json by the file's ending, atomically."""
+    if path.suffix not in _WRITERS:
+        raise UsageError("no way to write a table of this kind", given=path.name, allowed=one_of(_WRITERS))
+    buffer = io.BytesIO()
+    if path.suffix == ".parquet":
+        table.to_parquet(buffer, index=False)
+    elif path.suffix == ".csv":
+        table.to_csv(buffer, index=False)
+    else:
+        table.to_json(buffer, orient="records", indent=1)
+    write_atomically(path, buffer.getvalue())
+
+
+def write_results(plan: Plan, store: Store, *, command: str, started: float) -> Path:
+    """Write ``results.parquet`` and ``summary.json`` of a sweep; returns the sweep's folder."""
+    folder = store.sweep(plan.spec.name)
+    table = collect(plan, store)
+    write_table(table, folder / "results.parquet")
+    summary = _summary(plan, store, table, command=command, started=started)
+    write_atomically(folder / "summary.json", json.dumps(summary, indent=1).encode())
+    return folder
+
+
+def trial_state(trial: Trial, statuses: Mapping[str, StageStatus]) -> StageState:
+    """State of a trial: that of its least advanced stage, with failures first."""
+    states = {statuses[stage.key].state for stage in trial.stages}
+    order = (StageState.failed, StageState.running, StageState.interrupted, StageState.new, StageState.done)
+    return next(state for state in order if state in states)
+
+
+def failures(plan: Plan) -> list[dict[str, Any]]:
+    """Failures grouped by cause and message: the same error of many trials stands here once, with a count."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for key, status in plan.statuses.items():
+        if status.state is StageState.failed:
+            groups.setdefault((status.cause or "unknown", status.message or ""), []).append(key)
+    labels = {stage.key: cost.label(trial.config) for trial in plan.trials for stage in trial.stages}
+    return [
+        {"cause": cause, "message": message, "count": len(keys), "stages": keys,
+         "trials": sorted({labels[key] for key in keys})}
+        for (cause, message), keys in groups.items()
+    ]  # fmt: skip
+
+
+def log_of(store: Store, key: str) -> Path | None:
+    """The log of a stage's newest attempt, if there is one."""
+    logs = sorted((store.stages / key / "attempts").glob("*/log.txt"))
+    return logs[-1] if logs else None
+
+
+def tail(path: Path, lines: int) -> str:
+    """The last lines of a file, read from its end."""
+    with open(path, "rb") as file:
+        file.seek(0, io.SEEK_END)
+        file.seek(max(0, file.tell() - 1000 * lines))
+        text = file.read().decode(errors="replace")
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def _row(
+    sweep: str, trial: Trial, statuses: Mapping[str, StageStatus], records: Mapping[str, Record]
+) -> dict[str, Any]:
+    config = trial.config
+    row: dict[str, Any] = {
+        "sweep": sweep,
+        "trial": trial.id,
+        "label": cost.label(config),
+        "status": trial_state(trial, statuses).value,
+        "encoder": cost.encoder_name(config),
+        "decoder": cost.decoder_name(config),
+        "bottleneck": config.tokenizer.bottleneck.kind,
+        **trial.sizes,
+    }
+    spent: defaultdict[str, float] = defaultdict(float)
+    for stage in trial.stages:
+        record = records.get(stage.key)
+        if record is None:
+            continue
+        for name, value in record.measures.items():
+            if name in ("wall_seconds", "gpu_seconds", "skipped_files"):
+                spent[name] += float(value)
+            else:
+                row[name] = value
+    row |= spent
+    for column, (kind, artifact) in _PICTURES.items():
+        for stage in trial.stages:
+            if stage.kind == kind and stage.key in records and artifact in records[stage.key].artifacts:
+                row[column] = f"stages/{stage.key}/artifacts/{artifact}"
+    return row | flatten(config)
+
+
+def _summary(plan: Plan, store: Store, table: pd.DataFrame, *, command: str, started: float) -> dict[str, Any]:
+    records = [record for stage in plan.stages.values() if (record := store.record(stage)) is not None]
+    states = Counter(trial_state(trial, plan.statuses).value for trial in plan.trials)
+    grouped = failures(plan)
+    for group in grouped:
+        log = log_of(store, group["stages"][0])
+        group["log_tail"] = tail(log, 20) if log is not None else ""
+        group["cause"] = f"{group['cause']}: {group['message']}" if group["message"] else group["cause"]
+    return {
+        "sweep": plan.spec.name,
+        "title": plan.spec.title,
+        "command": command,
+        "started": started,
+        "finished": time.time(),
+        "wall_seconds": time.time() - started,
+        "stage_seconds": sum(float(record.measures.get("wall_seconds", 0)) for record in records),
+        "gpu_seconds": sum(float(record.measures.get("gpu_seconds", 0)) for record in records),
+        "trials": dict(states),
+        "stages": _stage_rows(plan, records),
+        "failures": grouped,
+        "notes": list(dict.fromkeys(note for record in records for note in record.notes)),
+        "environment": _environment(records),
+    }
+
+
+def _stage_rows(plan: Plan, records: Iterable[Record]) -> list[dict[str, Any]]:
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for record in records:
+        seconds[record.kind] += float(record.measures.get("wall_seconds", 0))
+    return [{"kind": row.kind, **row.states, "seconds": round(seconds[row.kind], 1)} for row in summarize(plan)]
+
+
+def _environment(records: list[Record]) -> dict[str, Any]:
+    """Versions, commits, hosts and devices of the records; where they differ, all are named."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        known = {**record.provenance.get("versions", {}), **{
+            name: record.provenance.get(name) for name in ("git_commit", "host", "device", "threads")}}  # fmt: skip
+        for name, value in known.items():
+            if value is not None:
+                found.setdefault(name, {})[str(value)] = None
+    return {name: ", ".join(values) for name, values in found.items()}

@@ -1,0 +1,141 @@
+"""The runs folder: stages by kind and id, sweeps by name. It is the truth; all else can be rebuilt from it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from tokscale import claim
+from tokscale.errors import StoreError
+from tokscale.record import RECORD_NAME, Record, read_record, write_atomically
+from tokscale.stage import Stage, StageFolder
+
+CRASH_NAME = "crash.txt"
+
+
+class StageState(str, Enum):
+    """Where a stage is; ``interrupted`` was begun by a process that is gone, and can be resumed."""
+
+    new = "new"
+    running = "running"
+    interrupted = "interrupted"
+    failed = "failed"
+    done = "done"
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """State of a stage, how many attempts were begun, and for a failure its cause and message."""
+
+    state: StageState
+    attempts: int = 0
+    cause: str | None = None
+    message: str | None = None
+    owner: str | None = None
+
+
+class Store:
+    """A runs folder. Reading never changes it; every write is atomic."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def stages(self) -> Path:
+        return self.root / "stages"
+
+    def folder(self, stage: Stage) -> StageFolder:
+        return StageFolder(self.stages / stage.kind / stage.id)
+
+    def sweep(self, name: str) -> Path:
+        return self.root / "sweeps" / name
+
+    def sweep_names(self) -> list[str]:
+        """Names of the sweeps that were ever started here."""
+        return sorted(_entries(self.root / "sweeps"))
+
+    def check_writable(self) -> None:
+        """Raise ``StoreError`` when the runs folder cannot be made or written to."""
+        probe = self.root / f".writable-{os.getpid()}"
+        write_atomically(probe, b"")
+        probe.unlink(missing_ok=True)
+
+    def prepare(self, stage: Stage) -> StageFolder:
+        """Describe a stage in its folder, so that a job needs nothing but the folder's path."""
+        folder = self.folder(stage)
+        if not folder.description.exists():
+            text = StringIO()
+            yaml = YAML(typ="safe", pure=True)
+            yaml.default_flow_style = False
+            yaml.dump({"kind": stage.kind, "id": stage.id, "config": dict(stage.config),
+                       "parents": dict(stage.parents)}, text)  # fmt: skip
+            write_atomically(folder.description, text.getvalue().encode())
+        return folder
+
+    def statuses(self, stages: Iterable[Stage]) -> dict[str, StageStatus]:
+        """Status of each stage by key; stages that were never begun cost no file access."""
+        wanted = {stage.key: stage for stage in stages}
+        begun = {kind: set(_entries(self.stages / kind)) for kind in {stage.kind for stage in wanted.values()}}
+        return {
+            key: self.status(stage) if stage.id in begun[stage.kind] else StageStatus(StageState.new)
+            for key, stage in wanted.items()
+        }
+
+    def status(self, stage: Stage) -> StageStatus:
+        """Status of one stage, from its record, then its claim."""
+        folder = self.folder(stage)
+        if folder.record.exists():
+            return StageStatus(StageState.done)
+        held = claim.state(folder.path)
+        owner = f"{held.owner.host}:{held.owner.pid}" if held.owner is not None else None
+        if held.kind == "free":
+            return StageStatus(StageState.new)
+        if held.kind == "held":
+            return StageStatus(StageState.running, held.attempt, owner=owner)
+        if held.kind == "dead":
+            crash = folder.attempt(held.attempt) / CRASH_NAME
+            if crash.exists():
+                return StageStatus(StageState.failed, held.attempt, "crash", crash.read_text(), owner)
+            return StageStatus(StageState.interrupted, held.attempt, owner=owner)
+        outcome = held.outcome or {}
+        if outcome.get("state") == "failed":
+            return StageStatus(StageState.failed, held.attempt, outcome.get("cause"), outcome.get("message"), owner)
+        return StageStatus(StageState.interrupted, held.attempt, owner=owner)
+
+    def record(self, stage: Stage) -> Record | None:
+        """The record of a stage, or None while it is not done; one that belongs elsewhere raises ``StoreError``."""
+        record = read_record(self.folder(stage).path)
+        if record is not None and (record.kind, record.id) != (stage.kind, stage.id):
+            raise StoreError(
+                "a record belongs to another stage", where=str(self.folder(stage).path / RECORD_NAME),
+                given=f"{record.kind}/{record.id}", allowed=stage.key,
+            )  # fmt: skip
+        return record
+
+    def keep_crash(self, stage: Stage, attempt: int, reason: str) -> None:
+        """Keep why the process of an attempt vanished; the attempt itself could not."""
+        write_atomically(self.folder(stage).attempt(attempt) / CRASH_NAME, reason.encode())
+
+    def write_sweep(self, name: str, spec_text: str, trials: Iterable[Mapping[str, Any]]) -> Path:
+        """Keep a sweep's spec and the list of its trials with their stages."""
+        folder = self.sweep(name)
+        lines = "".join(json.dumps(trial) + "\n" for trial in trials)
+        write_atomically(folder / "trials.jsonl", lines.encode())
+        write_atomically(folder / "spec.yaml", spec_text.encode())
+        return folder
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if not entry.name.startswith(".")]
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,253 @@
+"""Formulas of cost against the modules that are built, torch's own FLOP counter, and published tables."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from tokscale import cost
+from tokscale.config import (
+    AutoregressiveProbe,
+    FSQBottleneck,
+    GenerationConfig,
+    ImageFolderData,
+    KLBottleneck,
+    ProceduralData,
+    TrainingConfig,
+    TrialConfig,
+    VitTokenizer,
+    VQBottleneck,
+)
+from tokscale.data.latents import LatentSpec
+from tokscale.models.tokenizer import build_tokenizer
+from tokscale.probes.autoregressive import AutoregressiveProbe as ProbeModule
+from tokscale.record import COLUMNS
+from tokscale.stage import KINDS
+
+KL16 = KLBottleneck(channels=16)
+VQ = VQBottleneck(kind="vq", codebook_size=16384, code_dim=8)
+BOTTLENECKS = [
+    KL16,
+    KLBottleneck(channels=5),
+    VQ,
+    VQBottleneck(kind="vq", codebook_size=100, code_dim=3),
+    FSQBottleneck(kind="fsq", levels=(8, 8, 8, 6, 5)),
+    FSQBottleneck(kind="fsq", levels=(3,)),
+]
+SIZES = [
+    ("S", "B"),
+    ("nano", "micro"),
+    ("tiny", {"width": 200, "depth": 3, "heads": 5}),
+    ({"width": 36, "depth": 2, "heads": 3}, "pico"),
+]
+SHAPES = [(16, 256), (4, 32), (7, 63), (2, 6)]
+GRID = [
+    pytest.param(*halves, *shape, bottleneck, id=f"{number}")
+    for number, (halves, shape, bottleneck) in enumerate(itertools.product(SIZES, SHAPES, BOTTLENECKS))
+    if number % 5 in (0, 2)  # 5 divides none of the lists' lengths: every pair of values still meets
+]
+
+
+def vit(encoder="S", decoder="B", patch=16, bottleneck=KL16):
+    return VitTokenizer(encoder=encoder, decoder=decoder, patch=patch, bottleneck=bottleneck)
+
+
+def counted(call):
+    """FLOPs that torch's counter sees; in its attention too, which on a processor it misses in the fused kernel."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        call()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize(("encoder", "decoder", "patch", "resolution", "bottleneck"), GRID)
+def test_parameters_are_exactly_and_flops_those_of_the_built_tokenizer(encoder, decoder, patch, resolution, bottleneck):
+    config = vit(encoder, decoder, patch, bottleneck)
+    with torch.device("meta"):
+        tokenizer = build_tokenizer(config, resolution)
+    assert cost.tokenizer_params(config) == tokenizer.sizes
+    sizes, flops = cost.bottleneck_sizes(config, resolution), cost.tokenizer_flops(config, resolution)
+    images = torch.empty(2, 3, resolution, resolution, device="meta")
+    latents = torch.empty(2, sizes["bottleneck_tokens"], sizes["bottleneck_channels"], device="meta")
+    assert tokenizer.num_latent_tokens == sizes["bottleneck_tokens"]
+    assert tokenizer.bottleneck.latent_dim == sizes["bottleneck_channels"]
+    assert tokenizer.bottleneck.codebook_size == sizes.get("codebook_size")
+    assert counted(lambda: tokenizer.encode(images)) == 2 * flops["encode"]
+    assert counted(lambda: tokenizer.decode(latents)) == 2 * flops["decode"]
+
+
+def test_the_counter_sees_the_same_on_a_processor():
+    config = vit("nano", "micro", 4)
+    tokenizer, flops = build_tokenizer(config, 16), cost.tokenizer_flops(config, 16)
+    assert counted(lambda: tokenizer(torch.rand(1, 3, 16, 16))) == sum(flops.values())
+
+
+@pytest.mark.parametrize(("preset", "published"), [("S", 11.6e9), ("B", 23.1e9), ("L", 101.8e9)])
+def test_vitok_table_1_counts_multiply_accumulates(preset, published):
+    assert cost.tokenizer_flops(vit(preset, "pico"), 256)["encode"] / 2 == pytest.approx(published, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("decoder", "resolution", "published"), [("B", 256, 34.8e9), ("L", 256, 113.4e9), ("B", 512, 160.8e9)]
+)
+def test_pairs_cost_what_vitok_tables_3_and_4_say(decoder, resolution, published):
+    flops = cost.tokenizer_flops(vit("S", decoder), resolution)
+    assert sum(flops.values()) / 2 == pytest.approx(published, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("size", "exact", "printed"),
+    [("B", 110.9, 111), ("L", 342.8, 343), ("XL", 774.6, 775), ("XXL", 1410.0, 1400), ("3B", 3100.0, 3100)],
+)
+def test_probes_have_the_sizes_of_llamagen(size, exact, printed):
+    millions = cost.probe_params(AutoregressiveProbe(size=size), VQ, 1000) / 1e6
+    assert millions == pytest.approx(exact, rel=0.005)
+    assert (round(millions) if millions < 1000 else round(millions, -2)) == printed
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=lambda config: cost.bottleneck_numbers(config).label)
+@pytest.mark.parametrize(("size", "side"), [("nano", 4), ({"width": 200, "depth": 2, "heads": 5}, 8)])
+def test_probe_formulas_are_those_of_the_built_probe(bottleneck, size, side):
+    config, numbers, tokens = AutoregressiveProbe(size=size), cost.bottleneck_numbers(bottleneck), side * side
+    kind = "continuous" if numbers.codebook_size is None else "discrete"
+    probe = ProbeModule(config, LatentSpec(kind, (side, side), tokens, numbers.latent_dim, numbers.codebook_size), 10)
+    assert cost.probe_params(config, bottleneck, 10) == sum(parameter.numel() for parameter in probe.parameters())
+    z = torch.zeros(2, tokens, numbers.latent_dim) if kind == "continuous" else torch.zeros(2, tokens).long()
+    flops = counted(lambda: probe.eval().nll(z, torch.zeros(2, dtype=torch.int64)))
+    assert flops == pytest.approx(2 * cost.probe_flops(config, bottleneck, tokens), rel=0.01)
+
+
+def test_bottleneck_sizes_are_those_of_vitok_and_of_the_code_lengths():
+    assert cost.bottleneck_sizes(vit(), 256) == {
+        "bottleneck_tokens": 256,
+        "bottleneck_channels": 16,
+        "bottleneck_floats": 4096,
+        "pixels_per_float": 48.0,
+    }
+    assert cost.bottleneck_sizes(vit(bottleneck=VQ), 256) == {
+        "bottleneck_tokens": 256,
+        "bottleneck_channels": 8,
+        "bottleneck_floats": 2048,
+        "pixels_per_float": 96.0,
+        "bottleneck_bits": 256 * 14.0,
+        "codebook_size": 16384,
+    }
+    fsq = cost.bottleneck_sizes(vit(bottleneck=FSQBottleneck(kind="fsq", levels=(8, 8, 4))), 256)
+    assert (fsq["codebook_size"], fsq["bottleneck_bits"], fsq["bottleneck_channels"]) == (256, 256 * 8.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "resolution", "expected"),
+    [
+        (vit(), 256, "S-B/16 n256 kl16"),
+        (vit("B", "L", 16, VQ), 256, "B-L/16 n256 vq16384x8"),
+        (vit("nano", "nano", 4, FSQBottleneck(kind="fsq", levels=(8, 8, 5))), 32, "nano-nano/4 n64 fsq8.8.5"),
+        (vit({"width": 96, "depth": 2, "heads": 3}, "pico", 8), 32, "96x2x3-pico/8 n16 kl16"),
+    ],
+)
+def test_labels(tokenizer, resolution, expected):
+    trial = TrialConfig(data=ProceduralData(resolution=resolution), tokenizer=tokenizer)
+    assert cost.label(trial) == expected
+    assert expected.startswith(f"{cost.encoder_name(trial)}-{cost.decoder_name(trial)}/")
+
+
+def test_sizes_of_a_trial_are_columns_and_follow_from_its_config():
+    training = TrainingConfig(images=1000, batch_size=64)
+    trial = TrialConfig(tokenizer=vit("nano", "nano", 4, VQ), training=training)
+    sizes = cost.trial_sizes(trial)
+    columns = {name for name, column in COLUMNS.items() if column.kind == "size"}
+    assert set(sizes) == columns | {"train_images", "train_flops"}
+    assert sizes["train_images"] == 16 * 64  # whole batches
+    assert sizes["train_flops"] == 3.0 * sum(cost.tokenizer_flops(trial.tokenizer, 32).values()) * 1024
+    assert sizes["probe_params"] == cost.probe_params(trial.probe, VQ, 10)
+
+
+def test_what_a_config_cannot_tell_is_absent():
+    photographs = TrialConfig(data=ImageFolderData(kind="image_folder", root="/photos"))
+    without = TrialConfig(probe=None, generation=None)
+    continuous = TrialConfig()
+    assert "probe_params" not in cost.trial_sizes(photographs)
+    assert "probe_params" not in cost.trial_sizes(without)
+    assert {"codebook_size", "bottleneck_bits"}.isdisjoint(cost.trial_sizes(continuous))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bottleneck", [KL16, VQ], ids=["kl", "vq"])
+def test_every_stage_has_a_cost(kind, bottleneck):
+    found = cost.stage_cost(kind, TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck)))
+    assert found.flops > 0
+    assert found.memory_bytes > 0
+    assert found.disk_bytes > 0
+
+
+def test_flops_of_stages_follow_their_budgets():
+    trial = TrialConfig(data=ProceduralData(validation_images=100), tokenizer=vit("nano", "micro", 4))
+    each = cost.tokenizer_flops(trial.tokenizer, 32)
+    assert cost.stage_cost("reconstruction", trial).flops == 100 * (each["encode"] + each["decode"])
+    assert cost.stage_cost("latents", trial).flops == each["encode"] * (trial.latents.images + 100)
+    probed = 3 * cost.probe_flops(trial.probe, KL16, 64) * trial.probe.training.images
+    assert cost.stage_cost("probe", trial).flops == pytest.approx(probed)
+
+
+def test_guidance_samples_twice():
+    tokenizer = vit("nano", "micro", 4)
+    flops = [
+        cost.stage_cost("generation", TrialConfig(tokenizer=tokenizer, generation=GenerationConfig(cfg_scale=scale)))
+        for scale in (1.0, 1.5)
+    ]
+    decoded = cost.tokenizer_flops(tokenizer, 32)["decode"] * 1024
+    assert flops[1].flops - decoded == pytest.approx(2 * (flops[0].flops - decoded))
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=lambda config: cost.bottleneck_numbers(config).label)
+def test_disk_of_latents_is_that_of_their_arrays(bottleneck):
+    trial = TrialConfig(data=ProceduralData(validation_images=7), tokenizer=vit("nano", "nano", 4, bottleneck))
+    numbers, images = cost.bottleneck_numbers(bottleneck), trial.latents.images + 7
+    kind = "continuous" if numbers.codebook_size is None else "discrete"
+    arrays = LatentSpec(kind, (8, 8), 64, numbers.latent_dim, numbers.codebook_size).arrays(images).values()
+    expected = sum(dtype.itemsize * torch.Size(shape).numel() for shape, dtype in arrays)
+    assert cost.stage_cost("latents", trial).disk_bytes == expected
+
+
+def saved_bytes(tokenizer, images, bf16):
+    """Bytes that autograd keeps of a forward pass besides the parameters."""
+    own, storages, alive = {parameter.data_ptr() for parameter in tokenizer.parameters()}, {}, []
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        reconstruction, result = tokenizer(images)
+        error = (reconstruction.float() - images).square().mean() + sum(result.losses.values())
+    assert error.isfinite()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("size", "patch", "resolution"), [("nano", 2, 32), ("micro", 4, 64), ("tiny", 4, 32)])
+def test_memory_of_training_is_what_autograd_saves(precision, size, patch, resolution):
+    training = TrainingConfig(batch_size=4, precision=precision)
+    trial = TrialConfig(data=ProceduralData(resolution=resolution), tokenizer=vit(size, size, patch), training=training)
+    tokenizer = build_tokenizer(trial.tokenizer, resolution)
+    saved = saved_bytes(tokenizer, torch.rand(4, 3, resolution, resolution), precision == "bf16")
+    expected = cost.stage_cost("tokenizer", trial).memory_bytes - 16 * tokenizer.sizes["tokenizer_params"]
+    assert expected == pytest.approx(saved, rel=0.15)
+
+
+def test_cost_needs_no_torch():
+    program = (
+        "import sys, json, tokscale.cost; print(json.dumps(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules))))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert json.loads(run.stdout) == []

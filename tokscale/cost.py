@@ -1,0 +1,231 @@
+"""What a trial costs: the compute, memory and disk of each stage, and the columns that follow from its config.
+
+A plan of thousands of trials calls this, so nothing here imports torch, and a call takes microseconds. A training step
+costs three forward passes; FLOPs are counted as ``tokscale.formulas`` says; memory and disk are estimates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tokscale.config import TrainingConfig, TransformerSize, TrialConfig
+from tokscale.formulas import (
+    bottleneck_numbers,
+    bottleneck_sizes,
+    probe_flops,
+    probe_outputs,
+    probe_params,
+    tokenizer_flops,
+    tokenizer_params,
+)
+from tokscale.presets import gpt_mlp_width, name_of, vit_mlp_width
+
+__all__ = [
+    "ASSUMED_CLASSES",
+    "ASSUMED_VALIDATION_IMAGES",
+    "StageCost",
+    "bottleneck_numbers",
+    "bottleneck_sizes",
+    "decoder_name",
+    "encoder_name",
+    "label",
+    "probe_flops",
+    "probe_params",
+    "stage_cost",
+    "tokenizer_flops",
+    "tokenizer_params",
+    "trial_sizes",
+]
+
+ASSUMED_CLASSES = 1000
+"""classes of a folder of photographs that nobody has opened yet: ImageNet's"""
+ASSUMED_VALIDATION_IMAGES = 50_000
+"""images of a validation set that nobody has opened yet: ImageNet's"""
+_MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
+
+
+class StageCost(NamedTuple):
+    """What one stage takes: FLOPs in all, bytes of memory at its peak, bytes on disk at most."""
+
+    flops: float
+    memory_bytes: int
+    disk_bytes: int
+
+
+# --- memory ---
+
+
+def _saved(size: TransformerSize, hidden: int, training: TrainingConfig, tokens: int) -> int:
+    """Bytes that a transformer keeps of a training batch for its backward pass.
+
+    In each block a token leaves 11 vectors of the width (inputs and outputs of two norms; queries, keys and values;
+    rotated queries and keys; attention's output, twice) and 4 of the SwiGLU's hidden width.
+    """
+    size_of_float = 2 if training.precision == "bf16" else 4
+    return size_of_float * training.batch_size * tokens * size.depth * (11 * size.width + 4 * hidden)
+
+
+def _working(size: TransformerSize, hidden: int, images: int, tokens: int) -> int:
+    """Bytes of the widest moment of a forward pass without gradients: inside a SwiGLU."""
+    return 4 * images * tokens * (2 * size.width + 4 * hidden)
+
+
+def _trained(params: int, training: TrainingConfig) -> int:
+    """Bytes of weights, gradients and AdamW's two moments, and of bf16 copies of the weights under autocast."""
+    return params * (18 if training.precision == "bf16" else 16)
+
+
+def _checkpointed(params: int) -> int:
+    """Bytes on disk: two checkpoints are kept while a third is written (weights and moments), then the weights."""
+    return params * (3 * 12 + 4)
+
+
+# --- stages ---
+
+
+def stage_cost(kind: str, trial: TrialConfig) -> StageCost:
+    """What one stage of a trial takes, for a plan.
+
+    Memory is that of the whole batch, on however many devices share it. Photographs are assumed to be ImageNet's where
+    only the data could tell (classes, validation images).
+    """
+    assert kind in _STAGES, f"no stage is called {kind}"
+    return _STAGES[kind](trial)
+
+
+def _tokens(trial: TrialConfig) -> int:
+    return (trial.data.resolution // trial.tokenizer.patch) ** 2
+
+
+def _pictures(trial: TrialConfig) -> int:
+    return trial.evaluation.pictures * 3 * trial.data.resolution**2
+
+
+def _coding(trial: TrialConfig, images: int) -> int:
+    """Bytes for encoding and decoding a batch without gradients."""
+    halves = (trial.tokenizer.encoder, trial.tokenizer.decoder)
+    widest = max(_working(half, vit_mlp_width(half.width), images, _tokens(trial)) for half in halves)
+    return 4 * tokenizer_params(trial.tokenizer)["tokenizer_params"] + widest
+
+
+def _validation_images(trial: TrialConfig) -> int:
+    return trial.data.validation_images or ASSUMED_VALIDATION_IMAGES
+
+
+def _classes(trial: TrialConfig) -> int | None:
+    """Classes of the data, where the config alone can tell."""
+    return getattr(trial.data, "classes", None)
+
+
+def _training_images(training: TrainingConfig) -> int:
+    """Images that training sees: whole batches, the last one included."""
+    return training.steps * training.batch_size
+
+
+def _training_flops(trial: TrialConfig) -> float:
+    flops = tokenizer_flops(trial.tokenizer, trial.data.resolution)
+    return 3.0 * (flops["encode"] + flops["decode"]) * _training_images(trial.training)
+
+
+def _tokenizer_stage(trial: TrialConfig) -> StageCost:
+    params = tokenizer_params(trial.tokenizer)["tokenizer_params"]
+    memory = _trained(params, trial.training)
+    for half in (trial.tokenizer.encoder, trial.tokenizer.decoder):
+        memory += _saved(half, vit_mlp_width(half.width), trial.training, _tokens(trial))
+    memory += 3 * 4 * trial.training.batch_size * 3 * trial.data.resolution**2  # images, patches, reconstructions
+    return StageCost(_training_flops(trial), memory, _checkpointed(params))
+
+
+def _reconstruction_stage(trial: TrialConfig) -> StageCost:
+    flops = tokenizer_flops(trial.tokenizer, trial.data.resolution)
+    each = flops["encode"] + flops["decode"]
+    memory = _coding(trial, _MEASURED_AT_ONCE)
+    return StageCost(float(each * _validation_images(trial)), memory, 2 * _pictures(trial))
+
+
+def _latents_stage(trial: TrialConfig) -> StageCost:
+    numbers, images = bottleneck_numbers(trial.tokenizer.bottleneck), trial.latents.images + _validation_images(trial)
+    if numbers.codebook_size is None:
+        each = 2 * numbers.latent_dim * (2 if trial.latents.dtype == "float16" else 4)  # mean and log-variance
+    else:
+        each = 2 if numbers.codebook_size <= 1 << 16 else 4
+    flops = tokenizer_flops(trial.tokenizer, trial.data.resolution)["encode"] * images
+    return StageCost(float(flops), _coding(trial, _MEASURED_AT_ONCE), images * (_tokens(trial) * each + 4))
+
+
+def _probe_stage(trial: TrialConfig) -> StageCost:
+    probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
+    assert probe is not None, "a trial without a probe has no probe stage"
+    params = probe_params(probe, bottleneck, _classes(trial) or ASSUMED_CLASSES)
+    saved = _saved(probe.size, gpt_mlp_width(probe.size.width), probe.training, tokens)
+    heads = (
+        2 * 4 * probe.training.batch_size * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))
+    )  # outputs, log-softmax
+    flops = 3.0 * probe_flops(probe, bottleneck, tokens) * _training_images(probe.training)
+    return StageCost(flops, _trained(params, probe.training) + saved + heads, _checkpointed(params))
+
+
+def _generation_stage(trial: TrialConfig) -> StageCost:
+    probe, generation, tokens = trial.probe, trial.generation, _tokens(trial)
+    assert probe is not None, "a trial without a probe has no generation stage"
+    assert generation is not None, "a trial without generation has no generation stage"
+    passes = 2 if generation.cfg_scale > 1 else 1  # with and without the class
+    params = probe_params(probe, trial.tokenizer.bottleneck, _classes(trial) or ASSUMED_CLASSES)
+    # With cached keys and values, a position attends to those before it only: half of the whole attention.
+    attention = 2 * probe.size.depth * tokens * tokens * probe.size.width
+    sampled = passes * (probe_flops(probe, trial.tokenizer.bottleneck, tokens) - attention)
+    decoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["decode"]
+    cache = passes * generation.batch_size * 2 * 4 * probe.size.depth * tokens * probe.size.width
+    memory = 4 * params + cache + _coding(trial, generation.batch_size)
+    return StageCost(float(generation.images * (sampled + decoded)), memory, _pictures(trial))
+
+
+_STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
+    "tokenizer": _tokenizer_stage,
+    "reconstruction": _reconstruction_stage,
+    "latents": _latents_stage,
+    "probe": _probe_stage,
+    "generation": _generation_stage,
+}
+
+
+# --- a trial ---
+
+
+def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
+    """The size and budget columns of the results table that follow from a trial's config.
+
+    ``probe_params`` is left out where there is no probe, and for photographs: their number of classes is known only to
+    who has opened them.
+    """
+    sizes: dict[str, int | float] = {
+        **tokenizer_params(trial.tokenizer),
+        **bottleneck_sizes(trial.tokenizer, trial.data.resolution),
+        "train_images": _training_images(trial.training),
+        "train_flops": _training_flops(trial),
+    }
+    classes = _classes(trial)
+    if trial.probe is not None and classes is not None:
+        sizes["probe_params"] = probe_params(trial.probe, trial.tokenizer.bottleneck, classes)
+    return sizes
+
+
+def encoder_name(trial: TrialConfig) -> str:
+    """The encoder by its preset's name, or by its numbers."""
+    return _name(trial.tokenizer.encoder)
+
+
+def decoder_name(trial: TrialConfig) -> str:
+    """The decoder by its preset's name, or by its numbers."""
+    return _name(trial.tokenizer.decoder)
+
+
+def label(trial: TrialConfig) -> str:
+    """The tokenizer in one line for people: encoder-decoder/patch, tokens, bottleneck, as in "S-B/16 n256 kl16"."""
+    bottleneck = bottleneck_numbers(trial.tokenizer.bottleneck).label
+    return f"{encoder_name(trial)}-{decoder_name(trial)}/{trial.tokenizer.patch} n{_tokens(trial)} {bottleneck}"
+
+
+def _name(size: TransformerSize) -> str:
+    return name_of("vit", size.width, size.depth, size.heads)

@@ -1,0 +1,167 @@
+"""Image sets that live in files: decoding on demand, cropping, and what happens to images that cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from tokscale.data.crops import center_crop, random_crop
+from tokscale.data.decoding import UnreadableImage, decode
+from tokscale.data.images import Batch, ImageSet, Skipped, Split, as_batch
+from tokscale.data.randomness import Words, uniforms
+from tokscale.errors import DataError
+
+Pixels = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+VERIFIED_AT_ONCE = 2048  # validation images; larger sets are verified as they are read
+_MOST_IN_A_ROW = 1000
+
+_log = logging.getLogger(__name__)
+
+
+class Transform(Protocol):
+    """What a data config says about size and augmentation."""
+
+    @property
+    def resolution(self) -> int: ...
+    @property
+    def crop(self) -> str: ...
+    @property
+    def flip(self) -> bool: ...
+
+
+class EncodedImages(ImageSet):
+    """Images that are decoded when they are asked for, in a fixed pseudo-random order: any prefix is a fair sample.
+
+    An image that cannot be read is named in ``skipped`` and logged, once. In training the next good image of the set
+    stands in for it; in evaluation it is left out. Which images are bad is shared with loader workers and told back.
+    """
+
+    size: int
+
+    def __init__(self, transform: Transform, split: Split, labels: Integers, class_names: list[str], name: str):
+        self.transform, self.split, self.name = transform, split, name
+        self.resolution = transform.resolution
+        self.class_names, self.num_classes = class_names, len(class_names)
+        self.order = np.arange(len(labels))
+        self.size = len(labels)
+        self.all_labels = labels
+        self.left_out: list[Skipped] = []
+        self._bad = torch.zeros(len(labels), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
+        self._reasons: dict[int, str] = {}
+
+    @abstractmethod
+    def path(self, file: int) -> str:
+        """Where the encoded image is, for messages."""
+
+    @abstractmethod
+    def fingerprint(self, file: int) -> str:
+        """What tells this encoded image from others, without the folder that the set happens to lie in."""
+
+    @abstractmethod
+    def read(self, file: int) -> bytes:
+        """The encoded image; raises ``OSError``."""
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        for file in torch.nonzero(self._bad).flatten().tolist():
+            if file not in self._reasons:
+                self._try(file)
+                self._reasons.setdefault(file, "could not be read by a loader worker")
+        return self.left_out + [Skipped(self.path(file), self._reasons[file]) for file in sorted(self._reasons)]
+
+    @cached_property
+    def reference(self) -> str:
+        listing = "\n".join(self.fingerprint(file) for file in self.order.tolist())
+        digest = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        return f"{self.name}-{self.resolution}px-{self.split}-{self.size}-{digest}"
+
+    def images(self, indices: Sequence[int]) -> Batch:
+        return self._collect([self._or_next(index) for index in indices])
+
+    def augmented_images(self, indices: Sequence[int], draws: Words) -> Batch:
+        numbers = np.stack(uniforms(draws), 1).tolist()
+        return self._collect([self._or_next(index, draw) for index, draw in zip(indices, numbers, strict=True)])
+
+    def readable_images(self, indices: Sequence[int]) -> Batch:
+        found = [(self._pixels(file), file) for file in self.order[list(indices)].tolist()]
+        return self._collect([(pixels, file) for pixels, file in found if pixels is not None])
+
+    def keep(self, limit: int | None) -> None:
+        """Keep the first ``limit`` images. Up to 2048 of them are decoded now, so that only good ones are kept."""
+        wanted = self.size if limit is None else min(limit, self.size)
+        if wanted <= VERIFIED_AT_ONCE:
+            good: list[int] = []
+            for file in self.order.tolist():
+                if len(good) == wanted:
+                    break
+                if self._pixels(file) is not None:
+                    good.append(file)
+            self.order = np.array(good, np.int64)
+        else:
+            self.order = self.order[:wanted]
+        self.size = len(self.order)
+        if not self.size:
+            raise self._nothing()
+
+    def _or_next(self, index: int, draw: list[float] | None = None) -> tuple[Pixels, int]:
+        if not 0 <= index < self.size:
+            raise IndexError(f"image {index} of {self.size}")
+        for step in range(min(self.size, _MOST_IN_A_ROW)):
+            file = int(self.order[(index + step) % self.size])
+            pixels = self._pixels(file, draw)
+            if pixels is not None:
+                return pixels, file
+        raise self._nothing()
+
+    def _pixels(self, file: int, draw: list[float] | None = None) -> Pixels | None:
+        """Cropped pixels (h, w, c), or None for an image that cannot be read."""
+        return None if self._bad[file] else self._try(file, draw)
+
+    def _try(self, file: int, draw: list[float] | None = None) -> Pixels | None:
+        try:
+            return self._crop(decode(self.read(file)), draw)
+        except OSError as error:
+            self._skip(file, error.strerror or str(error))
+        except UnreadableImage as error:
+            self._skip(file, str(error))
+        return None
+
+    def _crop(self, image: Image.Image, draw: list[float] | None) -> Pixels:
+        if draw is None:
+            return center_crop(image, self.resolution)
+        scale, top, left, side = draw
+        if self.transform.crop == "random":
+            pixels = random_crop(image, self.resolution, scale, top, left)
+        else:
+            pixels = center_crop(image, self.resolution)
+        return pixels[:, ::-1] if self.transform.flip and side < 0.5 else pixels
+
+    def _skip(self, file: int, reason: str) -> None:
+        self._reasons[file] = reason
+        if not self._bad[file]:
+            self._bad[file] = 1
+            _log.warning("skipped %s: %s", self.path(file), reason)
+
+    def _collect(self, found: list[tuple[Pixels, int]]) -> Batch:
+        images = np.empty((len(found), 3, self.resolution, self.resolution), np.uint8)
+        for row, (pixels, _) in enumerate(found):
+            images[row] = pixels.transpose(2, 0, 1)
+        return as_batch(images, self.all_labels[[file for _, file in found]])
+
+    def _nothing(self) -> DataError:
+        first = self.skipped[0]
+        return DataError(
+            f"no {self.split} image of {self.name} can be read", where=first.path, given=first.reason,
+            allowed="at least one readable image",
+        )  # fmt: skip

@@ -1,0 +1,179 @@
+"""``data: {kind: image_folder}``: photographs in class folders."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tokscale.config import ImageFolderData
+from tokscale.data.decoding import ENDINGS
+from tokscale.data.encoded import EncodedImages
+from tokscale.data.images import Skipped, Split
+from tokscale.errors import DataError
+
+_VALIDATION_NAMES = ("val", "validation")
+_NO_CLASS = "."
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Images below a folder: paths relative to it with ``/``, sorted, and what could not be listed."""
+
+    root: Path
+    paths: list[str]
+    skipped: list[Skipped]
+
+    def classes(self) -> list[str]:
+        """The first folders below the root, sorted; images without a folder are of the class ``.``."""
+        return sorted({class_of(path) for path in self.paths})
+
+
+class FolderImages(EncodedImages):
+    """Images below a folder; the class is the first folder level below the root of the split.
+
+    With ``train/`` and ``val/`` (or ``validation/``) below the root, or with ``validation_root``, the split is that of
+    the folders. Otherwise a hash of each file's relative path decides, so a file stays on its side when others come.
+    """
+
+    def __init__(self, config: ImageFolderData, split: Split):
+        train, validation = _listings(config)
+        names = sorted({*train.classes(), *validation.classes()})
+        own = train if split == "train" else validation
+        numbers = {name: number for number, name in enumerate(names)}
+        labels = np.array([numbers[class_of(path)] for path in own.paths], np.int64)
+        super().__init__(config, split, labels, names, Path(config.root).resolve().name)
+        self.root, self.paths = own.root, own.paths
+        self.left_out = own.skipped
+        self.order = np.array(
+            sorted(range(len(own.paths)), key=lambda file: (_rank(config.seed, own.paths[file]), file))
+        )
+        if split == "validation":
+            self.keep(config.validation_images)
+
+    def path(self, file: int) -> str:
+        return str(self.root / self.paths[file])
+
+    def fingerprint(self, file: int) -> str:
+        return f"{self.paths[file]} {os.path.getsize(self.path(file))}"
+
+    def read(self, file: int) -> bytes:
+        with open(self.path(file), "rb") as stream:
+            return stream.read()
+
+
+def class_of(path: str) -> str:
+    """The class of an image, by its path relative to the root of the split."""
+    first, slash, _ = path.partition("/")
+    return first if slash else _NO_CLASS
+
+
+def _listings(config: ImageFolderData) -> tuple[Listing, Listing]:
+    """Images for training and for validation."""
+    train_root, validation_root = _roots(config)
+    train = list_images(train_root)
+    if validation_root is not None:
+        validation = list_images(validation_root)
+        unknown = sorted({*validation.classes()} - {*train.classes()})
+        if unknown:
+            raise DataError(
+                f"{len(unknown)} of the validation classes do not occur in training", where=str(validation_root),
+                given=", ".join(unknown[:10]), allowed=f"class folders that also lie in {train_root}",
+            )  # fmt: skip
+        return train, validation
+    ranks = {path: _rank(config.seed, path) for path in train.paths}
+    least = min(ranks, key=lambda path: (ranks[path], path))  # a small folder, too, has something to validate on
+    chosen = {path for path, rank in ranks.items() if rank < config.validation_fraction or path == least}
+    if len(chosen) == len(ranks):
+        raise DataError(
+            "no images are left for training", where=str(train_root),
+            given=f"{len(ranks)} images, validation_fraction {config.validation_fraction}",
+            allowed="more images, a smaller validation_fraction, or a validation_root",
+        )  # fmt: skip
+    return (
+        Listing(train_root, [path for path in train.paths if path not in chosen], train.skipped),
+        Listing(train_root, [path for path in train.paths if path in chosen], train.skipped),
+    )
+
+
+def _roots(config: ImageFolderData) -> tuple[Path, Path | None]:
+    root = _existing(config.root, "data.root")
+    if config.validation_root is not None:
+        return root, _existing(config.validation_root, "data.validation_root")
+    folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+    found = [name for name in _VALIDATION_NAMES if name in folders]
+    if "train" not in folders:
+        return root, None
+    if len(found) > 1:
+        raise DataError(
+            "two folders could be the validation images", where=str(root), given=" and ".join(found),
+            allowed="one of them, or data.validation_root",
+        )  # fmt: skip
+    if found:
+        return root / "train", root / found[0]
+    return (root / "train", None) if folders == ["train"] else (root, None)
+
+
+def _existing(folder: str, key: str) -> Path:
+    path = Path(folder).expanduser()
+    if not path.is_dir():
+        problem = "is a file" if path.exists() else "does not exist"
+        raise DataError(f"the image folder {problem}", where=key, given=folder, allowed="an existing folder")
+    return path
+
+
+def list_images(root: Path) -> Listing:
+    """All images below a folder; hidden files and other endings are passed over, links are followed but not in circles.
+
+    Raises ``DataError`` when there are none.
+    """
+    skipped: list[Skipped] = []
+    paths = sorted(_walk(root, "", frozenset(), skipped))
+    if not paths:
+        others = sum(len(files) for _, _, files in os.walk(root))
+        raise DataError(
+            "no images found", where=str(root), given=f"{others} files, none of them an image that can be listed",
+            allowed=f"files that end in {', '.join(ENDINGS)} (upper or lower case), in class folders or not",
+        )  # fmt: skip
+    return Listing(root, paths, skipped)
+
+
+def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]], skipped: list[Skipped]) -> Iterator[str]:
+    try:
+        status = folder.stat()
+        entries = list(os.scandir(folder))
+    except OSError as error:
+        skipped.append(Skipped(str(folder), error.strerror or str(error)))
+        return
+    identity = (status.st_dev, status.st_ino)
+    if identity in above:
+        skipped.append(Skipped(str(folder), "a link back to a folder above it"))
+        return
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        kind = _kind(entry)
+        if kind == "folder":
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {identity}, skipped)
+        elif entry.name.lower().endswith(ENDINGS):
+            if kind == "file":
+                yield prefix + entry.name
+            else:
+                skipped.append(Skipped(entry.path, "a broken link, or not an ordinary file"))
+
+
+def _kind(entry: os.DirEntry[str]) -> str | None:
+    try:
+        return "folder" if entry.is_dir() else "file" if entry.is_file() else None
+    except OSError:  # a link to itself
+        return None
+
+
+def _rank(seed: int, path: str) -> float:
+    """A number in [0, 1) that is a pure function of the seed and the relative path."""
+    digest = hashlib.blake2b(f"{seed}:{path}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

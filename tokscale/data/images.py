@@ -1,0 +1,65 @@
+"""The one interface to image data: a set of labelled images, each a pure function of its index."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tokscale.data.randomness import Words
+
+Split = Literal["train", "validation"]
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An input that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+class ImageSet(ABC):
+    """Labelled square images of one split; ``size`` is None where there is no end of them."""
+
+    num_classes: int
+    resolution: int
+    size: int | None
+    class_names: list[str]
+
+    @property
+    def skipped(self) -> list[Skipped]:
+        """What was found unreadable so far, each once."""
+        return []
+
+    @property
+    @abstractmethod
+    def reference(self) -> str:
+        """Short name of this very set of images, to tell apart what Fréchet distances were measured against."""
+
+    @abstractmethod
+    def images(self, indices: Sequence[int]) -> Batch:
+        """Images (b, 3, h, w) uint8, by the evaluation transform, and labels (b,) int64.
+
+        An image that cannot be read is replaced by the next of the set that can.
+        """
+
+    def augmented_images(self, indices: Sequence[int], draws: Words) -> Batch:
+        """As ``images``, with the random crop and flip that the draws (b,) stand for, where the set has any."""
+        return self.images(indices)
+
+    def readable_images(self, indices: Sequence[int]) -> Batch:
+        """As ``images``, without those that cannot be read: none takes another's place."""
+        return self.images(indices)
+
+
+def as_batch(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Batch:
+    """Images (b, 3, h, w) and labels (b,) as tensors."""
+    return torch.from_numpy(images), torch.from_numpy(labels)

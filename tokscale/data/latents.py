@@ -1,0 +1,299 @@
+"""Cached latents: what a tokenizer makes of its data, encoded once, so that probes never run the encoder.
+
+A folder holds one ``.npy`` file per split and array (``train.indices.npy`` for codes, ``train.mean.npy`` and
+``train.logvar.npy`` for Gaussian posteriors, ``train.labels.npy`` for both; the same for ``validation``) and
+``latents.json``, which is written last and says what they are. A folder without it is unfinished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from tokscale.errors import DivergedError, StoreError
+from tokscale.record import cannot_write, digest, sync_folder, write_atomically
+
+SCHEMA = 1
+DESCRIPTION = "latents.json"
+SPLITS = ("train", "validation")
+_ROWS_AT_ONCE = 1024
+
+Array = npt.NDArray[Any]
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class LatentSpec:
+    """What one image is to a probe: n tokens in raster order on a grid, each a code or a point of R^d.
+
+    ``dim`` is d, the channels of a continuous latent or the dimension of a code; ``codebook_size`` is k, and None for
+    continuous latents. A sequence without rows and columns is a grid of one row.
+    """
+
+    kind: Literal["discrete", "continuous"]
+    grid: tuple[int, int]
+    tokens: int
+    dim: int
+    codebook_size: int | None = None
+
+    def __post_init__(self) -> None:
+        rows, columns = self.grid
+        assert rows * columns == self.tokens, f"a grid of {rows} x {columns} does not hold {self.tokens} tokens"
+        assert (self.kind == "discrete") == (self.codebook_size is not None), "codes, and only codes, have a codebook"
+
+    def arrays(self, count: int, dtype: str = "float32") -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+        """Name -> (shape, dtype) of the arrays that hold ``count`` images; ``dtype`` is that of continuous latents."""
+        labels = {"labels": ((count,), np.dtype(np.int32))}
+        if self.codebook_size is not None:
+            code = np.dtype(np.uint16 if self.codebook_size <= 1 << 16 else np.int32)
+            return {"indices": ((count, self.tokens), code), **labels}
+        latent = (count, self.tokens, self.dim), np.dtype(dtype)
+        return {"mean": latent, "logvar": latent, **labels}
+
+
+class LatentWriter:
+    """Writes one split; as a context manager, it completes the files on leaving and removes them on an error.
+
+    At most ``count`` images are kept, and fewer are fine: a data set may turn out to hold unreadable files. Files grow
+    by ordinary writes: on a full disk a mapped file kills the process, a write raises ``StoreError``.
+    """
+
+    def __init__(self, folder: Path, split: str, spec: LatentSpec, count: int, dtype: str = "float32"):
+        assert split in SPLITS, split
+        self.folder, self.spec, self.count, self.written = folder, spec, count, 0
+        self._layout = spec.arrays(count, dtype)
+        self._paths = {name: folder / f"{split}.{name}.npy" for name in self._layout}
+        self._files: dict[str, BinaryIO] = {}
+        self._starts: dict[str, int] = {}
+        self._open = ExitStack()
+
+    @property
+    def full(self) -> bool:
+        """Whether ``count`` images are written."""
+        return self.written == self.count
+
+    def __enter__(self) -> LatentWriter:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            (self.folder / DESCRIPTION).unlink(missing_ok=True)
+            for name, path in self._paths.items():
+                self._files[name] = self._open.enter_context(open(_partial(path), "wb"))
+                self._starts[name] = self._write_header(name, self.count)
+        except OSError as error:
+            self._discard()
+            raise cannot_write(self.folder / "latents", error) from error
+        return self
+
+    def write(self, **arrays: Tensor) -> None:
+        """Append a batch: ``indices`` (b, n), or ``mean`` and ``logvar`` (b, n, d), and ``labels`` (b,).
+
+        Images beyond ``count`` are dropped. Numbers that are not finite raise ``DivergedError``.
+        """
+        assert arrays.keys() == self._layout.keys(), f"{sorted(arrays)} are not {sorted(self._layout)}"
+        rows = min(len(arrays["labels"]), self.count - self.written)
+        assert len({len(tensor) for tensor in arrays.values()}) == 1, "one row for each image in every array"
+        for name, tensor in arrays.items():
+            shape, dtype = self._layout[name]
+            assert tensor.shape[1:] == shape[1:], f"{name}: {tuple(tensor.shape)} does not fit {shape}"
+            block = tensor[:rows].detach().cpu()
+            with np.errstate(over="ignore"):
+                stored = (block.float() if dtype.kind == "f" else block).numpy().astype(dtype)
+            self._check(name, stored)
+            try:
+                self._files[name].write(np.ascontiguousarray(stored).data)
+            except OSError as error:
+                raise cannot_write(self._paths[name], error) from error
+        self.written += rows
+
+    def _check(self, name: str, stored: Array) -> None:
+        if stored.dtype.kind == "f" and not np.isfinite(stored).all():
+            raise DivergedError(
+                f"latents ({name}) are not finite numbers in {stored.dtype}", where=str(self.folder),
+                allowed="latents.dtype float32 reaches further than float16; else the tokenizer has diverged",
+            )  # fmt: skip
+
+    def _write_header(self, name: str, count: int) -> int:
+        shape, dtype = self._layout[name]
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count, *shape[1:])}
+        np.lib.format.write_array_header_1_0(self._files[name], header)
+        return self._files[name].tell()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._complete()
+        except OSError as error:
+            raise cannot_write(self.folder / "latents", error) from error
+        finally:
+            self._discard()
+
+    def _discard(self) -> None:
+        with suppress(OSError):  # closing flushes again what a full disk refused before
+            self._open.close()
+        for path in self._paths.values():
+            _partial(path).unlink(missing_ok=True)
+
+    def _complete(self) -> None:
+        for name, file in self._files.items():
+            file.seek(0)
+            start = self._write_header(name, self.written)
+            assert start == self._starts[name], "numpy pads its header so that a smaller count takes the same room"
+            file.flush()
+            os.fsync(file.fileno())
+        for path in self._paths.values():
+            os.replace(_partial(path), path)
+        sync_folder(self.folder)
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f"{path.name}.partial")
+
+
+class LatentSplit:
+    """One split, memory-mapped: reading a batch copies that batch and nothing else.
+
+    Raises ``StoreError`` when a file is missing, cut short, or not of the shape that the description says.
+    """
+
+    def __init__(self, folder: Path, name: str, spec: LatentSpec, count: int, dtype: str = "float32"):
+        self._arguments = folder, name, spec, count, dtype
+        self.spec, self._count = spec, count
+        layout = spec.arrays(count, dtype)
+        self._maps = {key: _map(folder / f"{name}.{key}.npy", *expected) for key, expected in layout.items()}
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mapped array pickles as its whole content; a worker process maps the files again instead.
+        return LatentSplit, self._arguments
+
+    def batch(self, indices: Sequence[int] | Array | Tensor) -> Batch:
+        """These images: ``indices`` (b, n) int64, or ``mean`` and ``logvar`` (b, n, d) float32; ``labels`` (b,)."""
+        rows = np.asarray(indices, dtype=np.int64)
+        taken = {name: np.asarray(array[rows]) for name, array in self._maps.items()}
+        wide = {name: np.float32 if array.dtype.kind == "f" else np.int64 for name, array in taken.items()}
+        return {name: torch.from_numpy(array.astype(wide[name], copy=False)) for name, array in taken.items()}
+
+
+def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    try:
+        array: Array = np.lib.format.open_memmap(path, mode="r")
+    except (OSError, ValueError) as error:
+        raise _damaged("cached latents cannot be read", path, str(error)) from error
+    if array.shape != shape or array.dtype != dtype:
+        raise _damaged("cached latents are not as described", path, f"{array.dtype} {array.shape}, not {dtype} {shape}")
+    return array
+
+
+def _damaged(what: str, path: Path, given: str) -> StoreError:
+    return StoreError(what, where=str(path), given=given, allowed="remove the stage's folder to encode again")
+
+
+@dataclass(frozen=True)
+class Latents:
+    """A complete folder of latents; ``mean`` and ``std`` (d,) are over training latents, None for codes."""
+
+    folder: Path
+    spec: LatentSpec
+    num_classes: int
+    mean: Tensor | None
+    std: Tensor | None
+    train: LatentSplit
+    validation: LatentSplit
+    digests: dict[str, dict[str, Any]]
+
+    def verify(self) -> None:
+        """Read everything and compare with the hashes taken when it was written; a difference raises ``StoreError``."""
+        for name, expected in self.digests.items():
+            if digest(self.folder / name) != expected:
+                raise _damaged("cached latents have changed since they were written", self.folder / name, "other hash")
+
+
+def finish_latents(folder: Path, spec: LatentSpec, num_classes: int) -> Path:
+    """Describe two written splits in ``latents.json``: sizes, hashes, and moments of continuous training latents."""
+    description: dict[str, Any] = {"schema": SCHEMA, "spec": asdict(spec), "num_classes": num_classes}
+    description["counts"] = {split: len(np.load(folder / f"{split}.labels.npy", mmap_mode="r")) for split in SPLITS}
+    if spec.kind == "continuous":
+        means, logvars = (np.load(folder / f"train.{name}.npy", mmap_mode="r") for name in ("mean", "logvar"))
+        mean, std = _moments(means, logvars)
+        description |= {"dtype": str(means.dtype), "mean": mean.tolist(), "std": std.tolist()}
+    names = [f"{split}.{name}.npy" for split in SPLITS for name in spec.arrays(0)]
+    description["files"] = {name: digest(folder / name) for name in names}
+    write_atomically(folder / DESCRIPTION, json.dumps(description, indent=1, allow_nan=False).encode())
+    return folder / DESCRIPTION
+
+
+def _moments(means: Array, logvars: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation (d,) of z ~ q(z|x) over images and tokens: var z = var E[z|x] + E var[z|x]."""
+    blocks = [slice(start, start + _ROWS_AT_ONCE) for start in range(0, len(means), _ROWS_AT_ONCE)]
+    total = means.shape[0] * means.shape[1]
+    mean = sum(means[rows].sum(axis=(0, 1), dtype=np.float64) for rows in blocks) / total
+    spread = np.zeros_like(mean)
+    for rows in blocks:
+        spread += ((means[rows] - mean) ** 2 + np.exp(logvars[rows].astype(np.float64))).sum(axis=(0, 1))
+    return mean, np.sqrt(spread / total)
+
+
+def open_latents(folder: Path) -> Latents:
+    """Open a complete folder, check every file's length, shape and type; ``StoreError`` names what is not right."""
+    path = folder / DESCRIPTION
+    try:
+        text = json.loads(path.read_bytes())
+        spec = LatentSpec(**{**text["spec"], "grid": tuple(text["spec"]["grid"])})
+        dtype, counts = text.get("dtype", "float32"), text["counts"]
+        train, validation = (LatentSplit(folder, split, spec, counts[split], dtype) for split in SPLITS)
+        mean, std = (torch.tensor(text[key]) if key in text else None for key in ("mean", "std"))
+        return Latents(folder, spec, text["num_classes"], mean, std, train, validation, text["files"])
+    except OSError as error:
+        raise _damaged("no complete latents here", path, str(error)) from error
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+        raise _damaged("the description of cached latents is damaged", path, repr(error)) from error
+
+
+class LatentBatches(IterableDataset[Batch]):
+    """Endless training batches: batch t is a function of (seed, t) alone, and each epoch sees every image once.
+
+    Epochs are joined end to end, so a batch may hold the end of one and the start of the next. With W workers, worker
+    w makes batches w, w + W, ...; a ``DataLoader`` (``batch_size=None``) takes turns, so the order is that of one.
+    """
+
+    def __init__(self, split: LatentSplit, batch_size: int, seed: int, start_batch: int = 0):
+        assert len(split) > 0, "an empty split has no batches"
+        self.split, self.batch_size, self.seed, self.start_batch = split, batch_size, seed, start_batch
+        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        index, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        t = self.start_batch + index
+        while True:
+            yield self.split.batch(self.images(t))
+            t += step
+
+    def images(self, t: int) -> Array:
+        """Indices (b,) of the images of batch ``t``."""
+        epochs, places = np.divmod(np.arange(t * self.batch_size, (t + 1) * self.batch_size), len(self.split))
+        return np.concatenate([self._permutation(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
+
+    def _permutation(self, epoch: int) -> Array:
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
+        return self._order
+
+
+def latent_batches(split: LatentSplit, *, batch_size: int, seed: int, start_batch: int = 0) -> LatentBatches:
+    """Training batches of ``split`` from batch ``start_batch`` on, to resume where a run was broken off."""
+    return LatentBatches(split, batch_size, seed, start_batch)

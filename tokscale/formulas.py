@@ -1,0 +1,159 @@
+"""Parameters, FLOPs and bottleneck sizes of tokenizers and probes, by formula.
+
+FLOPs are two per multiply-accumulate, counted in matrix products, convolutions and attention alone, as torch's
+FlopCounterMode does; attention is counted whole, also where it is causal. The GFLOPs of ViTok's Table 1 are
+multiply-accumulates, half of these. Parameters are exactly, FLOPs to within 1 %, those of the modules built.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tokscale.config import (
+    BottleneckConfig,
+    FSQBottleneck,
+    KLBottleneck,
+    ProbeConfig,
+    TokenizerConfig,
+    TransformerSize,
+    VQBottleneck,
+)
+from tokscale.presets import gpt_mlp_width, vit_mlp_width
+
+
+class BottleneckNumbers(NamedTuple):
+    """A bottleneck in numbers: channels from the encoder, channels of a latent, codes, own parameters, its label."""
+
+    encoder_channels: int
+    latent_dim: int
+    codebook_size: int | None
+    params: int
+    looked_up: int  # codes that each latent is multiplied with
+    label: str
+
+
+def _kl(config: KLBottleneck) -> BottleneckNumbers:
+    return BottleneckNumbers(2 * config.channels, config.channels, None, 0, 0, f"kl{config.channels}")
+
+
+def _vq(config: VQBottleneck) -> BottleneckNumbers:
+    size, dim = config.codebook_size, config.code_dim
+    return BottleneckNumbers(dim, dim, size, size * dim, size, f"vq{size}x{dim}")
+
+
+def _fsq(config: FSQBottleneck) -> BottleneckNumbers:
+    channels, label = len(config.levels), ".".join(map(str, config.levels))
+    return BottleneckNumbers(channels, channels, math.prod(config.levels), 0, 0, f"fsq{label}")
+
+
+_BOTTLENECKS: dict[type, Callable[[Any], BottleneckNumbers]] = {
+    KLBottleneck: _kl,
+    VQBottleneck: _vq,
+    FSQBottleneck: _fsq,
+}
+
+
+def bottleneck_numbers(config: BottleneckConfig) -> BottleneckNumbers:
+    return _BOTTLENECKS[type(config)](config)
+
+
+def bottleneck_sizes(config: TokenizerConfig, resolution: int) -> dict[str, int | float]:
+    """The results table's columns about the bottleneck: L, c, E = L x c, pixels per float, and bits and K of codes.
+
+    ``pixels_per_float`` is H x W x 3 / E (ViTok 2.2); ``bottleneck_bits`` = L log2 K and ``codebook_size`` are there
+    for discrete bottlenecks only.
+    """
+    numbers = bottleneck_numbers(config.bottleneck)
+    tokens = (resolution // config.patch) ** 2
+    floats = tokens * numbers.latent_dim
+    sizes: dict[str, int | float] = {
+        "bottleneck_tokens": tokens,
+        "bottleneck_channels": numbers.latent_dim,
+        "bottleneck_floats": floats,
+        "pixels_per_float": 3 * resolution**2 / floats,
+    }
+    if numbers.codebook_size is not None:
+        sizes["bottleneck_bits"] = tokens * math.log2(numbers.codebook_size)
+        sizes["codebook_size"] = numbers.codebook_size
+    return sizes
+
+
+# --- tokenizers ---
+
+
+def _matrices(width: int, hidden: int) -> int:
+    """Weights of one block's matrices: queries, keys, values, projection, and the three of a SwiGLU."""
+    return 4 * width * width + 3 * width * hidden
+
+
+def _vit_params(size: TransformerSize) -> int:
+    hidden = vit_mlp_width(size.width)
+    biases = size.width + 2 * hidden + size.width  # projection, gate and value, out
+    return size.depth * (_matrices(size.width, hidden) + biases + 4 * size.width) + 2 * size.width
+
+
+def tokenizer_params(config: TokenizerConfig) -> dict[str, int]:
+    """Parameters of a tokenizer by the results table's columns; exactly those of the module built from the config.
+
+    The linear layer to the bottleneck belongs to the encoder, the one from the latents to the decoder; a codebook
+    counts in ``tokenizer_params`` only.
+    """
+    numbers, pixels = bottleneck_numbers(config.bottleneck), 3 * config.patch**2
+    wide, deep = config.encoder.width, config.decoder.width
+    encoder = (pixels + 1) * wide + _vit_params(config.encoder) + (wide + 1) * numbers.encoder_channels
+    decoder = (numbers.latent_dim + 1) * deep + _vit_params(config.decoder) + (deep + 1) * pixels
+    return {
+        "encoder_params": encoder,
+        "decoder_params": decoder,
+        "tokenizer_params": encoder + numbers.params + decoder,
+        "training_only_params": 0,
+    }
+
+
+def _transformer_flops(size: TransformerSize, hidden: int, tokens: int) -> int:
+    return size.depth * (2 * tokens * _matrices(size.width, hidden) + 4 * tokens * tokens * size.width)
+
+
+def tokenizer_flops(config: TokenizerConfig, resolution: int) -> dict[str, int]:
+    """FLOPs of one image's forward pass, ``encode`` (with a codebook's look-up) and ``decode``."""
+    numbers, pixels = bottleneck_numbers(config.bottleneck), 3 * config.patch**2
+    tokens = (resolution // config.patch) ** 2
+    wide, deep = config.encoder.width, config.decoder.width
+    outside = wide * (pixels + numbers.encoder_channels) + numbers.looked_up * numbers.latent_dim
+    return {
+        "encode": _transformer_flops(config.encoder, vit_mlp_width(wide), tokens) + 2 * tokens * outside,
+        "decode": _transformer_flops(config.decoder, vit_mlp_width(deep), tokens)
+        + 2 * tokens * deep * (pixels + numbers.latent_dim),
+    }
+
+
+# --- probes ---
+
+
+def probe_outputs(probe: ProbeConfig, numbers: BottleneckNumbers) -> int:
+    """Numbers that the probe gives for one token: logits, or weight, means and scales of each mixture component."""
+    return numbers.codebook_size or probe.mixtures * (1 + 2 * numbers.latent_dim)
+
+
+def probe_params(probe: ProbeConfig, bottleneck: BottleneckConfig, classes: int) -> int:
+    """Parameters of the autoregressive probe on a bottleneck's latents, for a data set of ``classes`` classes."""
+    numbers, size = bottleneck_numbers(bottleneck), probe.size
+    width, hidden = size.width, gpt_mlp_width(size.width)
+    blocks = size.depth * (_matrices(width, hidden) + 2 * width)
+    head = probe_outputs(probe, numbers)
+    if numbers.codebook_size is None:
+        outside = (numbers.latent_dim + 1) * width + (width + 1) * head
+    else:
+        outside = numbers.codebook_size * width + width * head
+    return (classes + 1) * width + blocks + width + outside
+
+
+def probe_flops(probe: ProbeConfig, bottleneck: BottleneckConfig, tokens: int) -> int:
+    """FLOPs of the autoregressive probe's forward pass over one image of ``tokens`` latent tokens."""
+    numbers, width = bottleneck_numbers(bottleneck), probe.size.width
+    outside = 2 * tokens * width * probe_outputs(probe, numbers)
+    if numbers.codebook_size is None:
+        outside += 2 * (tokens - 1) * width * numbers.latent_dim  # the class, not a latent, is the first position
+    return outside + _transformer_flops(probe.size, gpt_mlp_width(width), tokens)

@@ -1,0 +1,1 @@
+"""What the tokenizer's output is held to in training; the bottlenecks' own losses stand with the bottlenecks."""

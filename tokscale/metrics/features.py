@@ -1,0 +1,58 @@
+"""Feature networks: what Fréchet distances, precision and recall see of an image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from tokscale.errors import ConfigError, one_of
+from tokscale.metrics.random_conv import RandomConv
+
+
+@dataclass(frozen=True)
+class FeatureNetwork:
+    """A frozen network from uint8 images to vectors: its name in records, its width, one sentence for the report."""
+
+    name: str
+    dim: int
+    module: nn.Module
+    note: str
+    smallest: int
+    """pixels a side below which the network has nothing to see"""
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 images (b, 3, h, w) on the network's device -> float32 (b, d).
+
+        Autocast is off inside: from features in bfloat16 a Fréchet distance keeps two digits. Images that are too small
+        raise ``ConfigError``.
+        """
+        assert images.dtype == torch.uint8, "features are taken of 8-bit images"
+        assert images.ndim == 4, "images are (b, 3, h, w)"
+        if min(images.shape[2:]) < self.smallest:
+            raise ConfigError(
+                f"images are too small for the features {self.name}", where="data.resolution",
+                given=f"{images.shape[2]} x {images.shape[3]}", allowed=f"{self.smallest} or more",
+            )  # fmt: skip
+        with torch.autocast(images.device.type, enabled=False):
+            features: Tensor = self.module(images).float()
+        assert features.shape == (len(images), self.dim), f"{self.name} is not {self.dim} wide"
+        return features
+
+
+# The word in a spec -> the network. A new one is a file beside this one and a line here.
+NETWORKS: dict[str, Callable[[], FeatureNetwork]] = {
+    "random-conv": lambda: FeatureNetwork("random-conv", RandomConv.dim, RandomConv(), RandomConv.note, smallest=16),
+}
+
+
+def open_features(name: str, device: torch.device | str = "cpu") -> FeatureNetwork:
+    """The feature network of that name, in evaluation mode on that device; an unknown name raises ``ConfigError``."""
+    if name not in NETWORKS:
+        raise ConfigError("no such features", where="evaluation.features", given=name, allowed=one_of(NETWORKS, name))
+    network = NETWORKS[name]()
+    network.module.eval().requires_grad_(False).to(device)
+    return network

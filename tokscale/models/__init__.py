@@ -1,0 +1,1 @@
+"""Tokenizers and the layers they are made of."""

@@ -1,0 +1,201 @@
+"""Columns of the results table, and the record: the JSON evidence that a stage leaves when it is done.
+
+A record exists if and only if its stage is done. It is written last, to a temporary name, flushed to disk and renamed,
+so a reader sees a whole record or none, whatever was killed and whenever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import uuid
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tokscale.errors import StoreError
+
+SCHEMA = 1
+RECORD_NAME = "record.json"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the results table: its name, what it is, its unit, how to say it on an axis, and what is better."""
+
+    name: str
+    kind: str  # identity, size, budget, measure
+    label: str
+    unit: str = ""
+    better: str | None = None  # "lower", "higher", or None where neither is
+    definition: str = ""
+
+    @property
+    def axis(self) -> str:
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+def _columns(*columns: Column) -> dict[str, Column]:
+    return {column.name: column for column in columns}
+
+
+COLUMNS: dict[str, Column] = _columns(
+    Column("sweep", "identity", "Sweep"),
+    Column("trial", "identity", "Trial", definition="hash of the trial's complete resolved config"),
+    Column("label", "identity", "Tokenizer", definition="encoder-decoder/patch, tokens and bottleneck, for people"),
+    Column("status", "identity", "Status", definition="done, or what the trial's least advanced stage is"),
+    Column("seed", "identity", "Seed"),
+    Column("encoder", "identity", "Encoder"),
+    Column("decoder", "identity", "Decoder"),
+    Column("bottleneck", "identity", "Bottleneck"),
+    Column("dataset", "identity", "Data set"),
+    Column("features", "identity", "Features", definition="the network behind every Fréchet distance of the row"),
+    Column("reference", "identity", "Reference set", definition="what Fréchet distances are measured against"),
+    Column("encoder_params", "size", "Encoder parameters"),
+    Column("decoder_params", "size", "Decoder parameters"),
+    Column("tokenizer_params", "size", "Tokenizer parameters"),
+    Column("training_only_params", "size", "Training-only parameters"),
+    Column("probe_params", "size", "Probe parameters"),
+    Column("bottleneck_tokens", "size", "Bottleneck tokens L"),
+    Column("bottleneck_channels", "size", "Bottleneck channels c"),
+    Column("bottleneck_floats", "size", "Bottleneck floats E = L x c"),
+    Column("bottleneck_bits", "size", "Bottleneck bits L log2 K", "bits"),
+    Column("codebook_size", "size", "Codebook size K"),
+    Column("pixels_per_float", "size", "Pixels per float"),
+    Column("train_images", "budget", "Training images"),
+    Column("train_flops", "budget", "Training FLOPs"),
+    Column("gpu_seconds", "budget", "GPU time", "s"),
+    Column("wall_seconds", "budget", "Wall time", "s"),
+    Column("mse", "measure", "MSE", "", "lower", "mean squared error of 8-bit images scaled to [0, 1]"),
+    Column("psnr", "measure", "PSNR", "dB", "higher", "mean over images of the peak signal-to-noise ratio at 8 bits"),
+    Column("ssim", "measure", "SSIM", "", "higher", "structural similarity, 11 x 11 Gaussian window"),
+    Column("lpips", "measure", "LPIPS", "", "lower", "VGG16 perceptual distance with the published weights"),
+    Column("rfid", "measure", "rFID", "", "lower", "Fréchet Inception distance of reconstructions"),
+    Column("rfd", "measure", "rFD", "", "lower", "Fréchet distance of reconstructions in `features`"),
+    Column("ris", "measure", "rIS", "", "higher", "Inception score of reconstructions"),
+    Column("rfvd", "measure", "rFVD", "", "lower", "Fréchet video distance of reconstructions"),
+    Column("kl_bits_per_image", "measure", "KL to the prior", "bits/image", "lower",
+           "KL divergence of the posterior from the standard normal prior"),
+    Column("codebook_usage", "measure", "Codebook usage", "", "higher", "share of codes seen on the validation set"),
+    Column("codebook_entropy", "measure", "Codebook entropy", "bits", "higher", "entropy of the code histogram"),
+    Column("ar_loss", "measure", "AR probing loss", "nats/token", "lower",
+           "validation loss of the AR probe; comparable only at equal vocabulary and length"),
+    Column("ar_bits_per_image", "measure", "AR rate", "bits/image", "lower",
+           "rate of the tokenizer under its probe: L x ar_loss / ln 2, or E[log2 q(z|x) - log2 p(z)] for KL"),
+    Column("ar_bits_per_pixel", "measure", "AR rate", "bits/pixel", "lower", "ar_bits_per_image / (H x W)"),
+    Column("gfid", "measure", "gFID", "", "lower", "Fréchet Inception distance of generated images"),
+    Column("gfd", "measure", "gFD", "", "lower", "Fréchet distance of generated images in `features`"),
+    Column("gis", "measure", "gIS", "", "higher", "Inception score of generated images"),
+    Column("precision", "measure", "Precision", "", "higher"),
+    Column("recall", "measure", "Recall", "", "higher"),
+    Column("gfvd", "measure", "gFVD", "", "lower"),
+    Column("cfg_scale", "identity", "CFG scale", definition="classifier-free guidance of the generated images"),
+    Column("ar_linear_accuracy", "measure", "AR linear accuracy", "", "higher"),
+    Column("tokenizer_linear_accuracy", "measure", "Tokenizer linear accuracy", "", "higher"),
+    Column("skipped_files", "budget", "Skipped files", "", "lower", "files of the data set that could not be read"),
+    Column("pictures", "identity", "Reconstructions", definition="picture of reconstructions, below the runs folder"),
+    Column("originals", "identity", "Originals", definition="picture of the originals, below the runs folder"),
+    Column("samples", "identity", "Samples", definition="picture of probe samples, below the runs folder"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a finished stage leaves: what it was, what it measured, what it wrote, and where it ran."""
+
+    kind: str
+    id: str
+    config: dict[str, Any]
+    parents: dict[str, str]
+    measures: dict[str, float | int | str]
+    artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    schema: int = SCHEMA
+
+
+def write_record(folder: Path, record: Record) -> Path:
+    """Write ``record.json`` into a stage's folder, atomically and durably; a measure that is not finite is refused."""
+    for name, value in record.measures.items():
+        assert name in COLUMNS, f"{name} is not a column of the results table"
+        if isinstance(value, float) and not math.isfinite(value):
+            raise StoreError(
+                f"{record.kind} stage measured {name} = {value}",
+                where=str(folder),
+                allowed="finite numbers: a measure that cannot be taken is left out",
+            )
+    path = folder / RECORD_NAME
+    write_atomically(path, json.dumps(asdict(record), indent=1, allow_nan=False).encode())
+    return path
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of a stage's folder, or None if the stage is not done; a damaged record raises ``StoreError``."""
+    path = folder / RECORD_NAME
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        fields = json.loads(text)
+        record = Record(**fields)
+    except (ValueError, TypeError) as error:
+        raise StoreError(
+            "a record is damaged", where=str(path), given=str(error),
+            allowed="remove the file to have the stage run again",
+        ) from error  # fmt: skip
+    if record.schema > SCHEMA:
+        raise StoreError(
+            "a record was written by a newer tokscale", where=str(path), given=f"schema {record.schema}",
+            allowed=f"schema {SCHEMA} or less",
+        )  # fmt: skip
+    return record
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, a crash or a full disk sees the old content or the new one, never a part.
+
+    Raises ``StoreError`` when the folder cannot be written or has no room.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> StoreError:
+    """The message for a write that the file system refused."""
+    return StoreError(
+        f"cannot write {path.name}: {error.strerror or error}", where=str(path.parent),
+        allowed="a folder with free space and write permission (choose another with --runs or TOKSCALE_RUNS)",
+    )  # fmt: skip
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file, as records keep them of artifacts."""
+    hasher = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            hasher.update(block)
+    return {"bytes": path.stat().st_size, "sha256": hasher.hexdigest()}

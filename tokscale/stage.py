@@ -1,0 +1,181 @@
+"""Stages: the small graph of work behind a trial, the identity of each stage, and the layout of its folder.
+
+A stage's id is a hash of its complete resolved config and of the ids it stands on, and of nothing else. So a finished
+stage is never run twice, in this sweep or another, and a changed probe setting re-runs only probes. A field that is
+added to a config later says so with ``json_schema_extra={"since": VERSION}`` and is left out of the hash while it
+equals its default, so that old ids keep their meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from tokscale.config import Config, TrialConfig
+from tokscale.record import RECORD_NAME
+
+KINDS = ("tokenizer", "reconstruction", "latents", "probe", "generation")
+ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One unit of work of a trial: its kind, its id, its complete resolved config, and the ids it stands on."""
+
+    kind: str
+    id: str
+    config: Mapping[str, Any] = field(repr=False)
+    parents: Mapping[str, str] = field(repr=False)
+
+    @cached_property
+    def key(self) -> str:
+        """``kind/id``: the stage's folder below the stages folder, and its name in logs."""
+        return f"{self.kind}/{self.id}"
+
+
+@dataclass(frozen=True)
+class StageFolder:
+    """Where a stage keeps what it is, who runs it, how far it is, and what it leaves."""
+
+    path: Path
+
+    @property
+    def kind(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def description(self) -> Path:
+        return self.path / "stage.yaml"
+
+    @property
+    def record(self) -> Path:
+        return self.path / RECORD_NAME
+
+    @property
+    def progress(self) -> Path:
+        return self.path / "progress.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.path / "artifacts"
+
+    def attempt(self, number: int) -> Path:
+        return self.path / "attempts" / f"{number:02d}"
+
+    def parent(self, kind: str, identity: str) -> StageFolder:
+        return StageFolder(self.path.parent.parent / kind / identity)
+
+
+def identity_values(config: BaseModel) -> dict[str, Any]:
+    """A config as plain values for hashing: complete, but without later fields that still equal their default."""
+    values: dict[str, Any] = {}
+    for name, info in type(config).model_fields.items():
+        value = getattr(config, name)
+        extra = info.json_schema_extra
+        if isinstance(extra, dict) and "since" in extra and value == info.get_default(call_default_factory=True):
+            continue
+        values[name] = _plain(value)
+    return values
+
+
+def canonical(values: Any) -> str:
+    """One text for equal values: keys sorted, no spaces; whole floats are written as integers are."""
+    return json.dumps(_numbers(values), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def hash_of(kind: str, text: str, parents: Mapping[str, str]) -> str:
+    """The id of a stage from its kind, its canonical config and its parents' ids."""
+    whole = "\n".join([kind, text, *(f"{name}={parents[name]}" for name in sorted(parents))])
+    return hashlib.sha256(whole.encode()).hexdigest()[:ID_LENGTH]
+
+
+def trial_id(trial: TrialConfig) -> str:
+    """The id of a trial: a hash of all its sections."""
+    return TrialStages().trial_id(trial)
+
+
+def stages_of(trial: TrialConfig) -> list[Stage]:
+    """The stages of a trial, parents before children."""
+    return TrialStages().stages_of(trial)
+
+
+class TrialStages:
+    """Stages of many trials: sections that trials share are written out and hashed once.
+
+    A grid of 10,000 trials has few different sections; telling them apart by object identity makes planning quick.
+    """
+
+    def __init__(self) -> None:
+        self._sections: dict[tuple[int, bool], tuple[Any, Any, str]] = {}
+
+    def trial_id(self, trial: TrialConfig) -> str:
+        texts = [f"{name}:{self._section(getattr(trial, name))[1]}" for name in type(trial).model_fields]
+        return hash_of("trial", "\n".join(texts), {})
+
+    def stages_of(self, trial: TrialConfig) -> list[Stage]:
+        sections = {name: getattr(trial, name) for name in type(trial).model_fields}
+        stages = [self._stage("tokenizer", sections, ("data", "tokenizer", "losses", "training", "seed"), [])]
+        tokenizer = stages[0]
+        stages.append(self._stage("reconstruction", sections, ("data", "evaluation"), [tokenizer]))
+        if trial.probe is None:
+            return stages
+        latents = self._stage("latents", sections, ("data", "latents"), [tokenizer])
+        probe = self._stage("probe", sections, ("probe", "seed"), [latents])
+        stages += [latents, probe]
+        if trial.generation is not None:
+            measured = ("data", "generation", "evaluation", "seed")
+            stages.append(self._stage("generation", sections, measured, [tokenizer, probe]))
+        return stages
+
+    def _stage(self, kind: str, sections: Mapping[str, Any], names: Iterable[str], parents: list[Stage]) -> Stage:
+        # What is only ever used for measuring is no part of a trained tokenizer.
+        written = {name: self._section(sections[name], for_training=kind == "tokenizer") for name in names}
+        ids = {parent.kind: parent.id for parent in parents}
+        text = "\n".join(f"{name}:{written[name][1]}" for name in sorted(written))
+        return Stage(kind, hash_of(kind, text, ids), {name: values for name, (values, _) in written.items()}, ids)
+
+    def _section(self, section: Any, *, for_training: bool = False) -> tuple[Any, str]:
+        key = (id(section), for_training)
+        known = self._sections.get(key)
+        if known is None:
+            values = _plain(section)
+            if for_training and isinstance(section, Config):
+                values = {name: value for name, value in values.items() if not _validation_only(section, name)}
+            # the section itself is kept, so that its id() is not given to another object
+            known = self._sections[key] = (section, values, canonical(values))
+        return known[1:]
+
+
+def _validation_only(config: Config, name: str) -> bool:
+    extra = type(config).model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get("validation_only"))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return identity_values(value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _numbers(value: Any) -> Any:
+    # JSON readers and YAML writers turn 1.0 into 1: both must give the same id.
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_numbers(item) for item in value]
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    return value

@@ -1,0 +1,55 @@
+"""What each kind of stage is configured by: sections of the trial, under the names that they have there."""
+
+from __future__ import annotations
+
+from tokscale.config import (
+    Config,
+    DataConfig,
+    EvaluationConfig,
+    GenerationConfig,
+    LatentsConfig,
+    LossesConfig,
+    ProbeConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+
+
+class TokenizerStage(Config):
+    """Train a tokenizer."""
+
+    data: DataConfig
+    tokenizer: TokenizerConfig
+    losses: LossesConfig
+    training: TrainingConfig
+    seed: int
+
+
+class ReconstructionStage(Config):
+    """Measure a tokenizer's reconstructions of the validation set."""
+
+    data: DataConfig
+    evaluation: EvaluationConfig
+
+
+class LatentsStage(Config):
+    """Encode the data once."""
+
+    data: DataConfig
+    latents: LatentsConfig
+
+
+class ProbeStage(Config):
+    """Train a probe on cached latents and measure its rate."""
+
+    probe: ProbeConfig
+    seed: int
+
+
+class GenerationStage(Config):
+    """Sample a probe, decode, and measure the images."""
+
+    data: DataConfig
+    generation: GenerationConfig
+    evaluation: EvaluationConfig
+    seed: int

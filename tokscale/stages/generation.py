@@ -1,0 +1,56 @@
+"""The ``generation`` stage: sample the probe, decode, and measure the images."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tokscale.data import evaluation_batches, open_images, to_uint8
+from tokscale.metrics.features import open_features
+from tokscale.metrics.generation import FeatureSet, generation_metrics
+from tokscale.models.tokenizer import Tokenizer
+from tokscale.parsing import parse
+from tokscale.pictures import save_strip
+from tokscale.probes import AutoregressiveProbe, sample
+from tokscale.stages.configs import GenerationStage
+from tokscale.stages.context import Context, Measures
+from tokscale.stages.probe import load_probe
+from tokscale.stages.reconstruction import batch_size_for
+from tokscale.stages.tokenizer import load_tokenizer
+from tokscale.training.optimization import step_seed
+
+
+@torch.inference_mode()
+def run(context: Context) -> Measures:
+    """Sample as many images as asked for, with the validation set's labels in order, and measure against that set."""
+    config = parse(GenerationStage, context.config)
+    generation = config.generation
+    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    probe = load_probe(context.parents["probe"], context.parent_folder("probe"), context.device)
+    features = open_features(config.evaluation.features, context.device)
+    reference, samples = FeatureSet(features.dim), FeatureSet(features.dim)
+    images = open_images(config.data, "validation")
+    seen = []
+    for batch, labels in evaluation_batches(images, batch_size=batch_size_for(images.resolution)):
+        reference.update(features.features(batch.to(context.device)))
+        seen.append(labels)
+    labels = torch.cat(seen)
+    wanted = labels.repeat(-(-generation.images // len(labels)))[: generation.images]
+    generator = torch.Generator(context.device).manual_seed(step_seed(config.seed, 0))
+    for number, part in enumerate(torch.split(wanted, generation.batch_size)):
+        tokens = sample(probe, part.to(context.device), cfg_scale=generation.cfg_scale,
+                        temperature=generation.temperature, generator=generator)  # fmt: skip
+        pictures = _decoded(tokenizer, probe, tokens)
+        samples.update(features.features(pictures))
+        if number == 0:
+            save_strip(pictures[: config.evaluation.pictures], context.artifact("samples.png"))
+    context.notes.append(features.note)
+    return {**generation_metrics(reference, samples, context.device), "cfg_scale": generation.cfg_scale,
+            "features": features.name, "reference": images.reference}  # fmt: skip
+
+
+def _decoded(tokenizer: Tokenizer, probe: AutoregressiveProbe, tokens: Tensor) -> Tensor:
+    """Codes (b, n) or latents (b, n, d) to uint8 images (b, 3, h, w)."""
+    latents = tokenizer.bottleneck.latents_of(tokens) if probe.spec.kind == "discrete" else tokens
+    pictures: Tensor = to_uint8(tokenizer.decode(latents).float())
+    return pictures

@@ -1,0 +1,58 @@
+"""The ``latents`` stage: encode training and validation images once, so that probes never run the encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from tokscale.data import ImageSet, evaluation_batches, open_images, to_model_range
+from tokscale.data.latents import LatentSpec, LatentWriter, finish_latents
+from tokscale.models.tokenizer import Tokenizer
+from tokscale.parsing import parse
+from tokscale.stages.configs import LatentsStage
+from tokscale.stages.context import Context, Measures
+from tokscale.stages.reconstruction import batch_size_for
+from tokscale.stages.tokenizer import load_tokenizer
+
+
+def run(context: Context) -> Measures:
+    """Write codes, or means and log-variances, of both splits, and what they are."""
+    config = parse(LatentsStage, context.config)
+    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    spec = spec_of(tokenizer)
+    folder = context.artifact("latents.json").parent
+    skipped = 0
+    for split in ("train", "validation"):
+        images = open_images(config.data, split)
+        wanted = config.latents.images if split == "train" else images.size
+        count = min(size for size in (wanted, images.size) if size is not None)
+        with LatentWriter(folder, split, spec, count, config.latents.dtype) as writer:
+            for batch in _encoded(tokenizer, images, count, context.device):
+                writer.write(**batch)
+        context.notes += [f"{item.path} was skipped: {item.reason}" for item in images.skipped]
+        skipped += len(images.skipped)
+    finish_latents(folder, spec, images.num_classes)
+    return {"skipped_files": skipped}
+
+
+def spec_of(tokenizer: Tokenizer) -> LatentSpec:
+    """What one image is to a probe of this tokenizer."""
+    bottleneck = tokenizer.bottleneck
+    kind: Literal["continuous", "discrete"] = "continuous" if bottleneck.codebook_size is None else "discrete"
+    return LatentSpec(kind, tokenizer.grid, tokenizer.num_latent_tokens, bottleneck.latent_dim,
+                      bottleneck.codebook_size)  # fmt: skip
+
+
+@torch.inference_mode()
+def _encoded(tokenizer: Tokenizer, images: ImageSet, count: int, device: torch.device) -> Iterable[dict[str, Tensor]]:
+    for batch, labels in evaluation_batches(images, batch_size=batch_size_for(images.resolution), limit=count):
+        result = tokenizer.encode(to_model_range(batch.to(device)))
+        if result.indices is not None:
+            yield {"indices": result.indices, "labels": labels}
+        else:
+            assert result.mean is not None
+            assert result.logvar is not None
+            yield {"mean": result.mean, "logvar": result.logvar, "labels": labels}

@@ -1,0 +1,71 @@
+"""The ``probe`` stage: train an autoregressive probe on cached latents and measure the tokenizer's rate under it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tokscale.data.latents import Latents, LatentSplit, latent_batches, open_latents
+from tokscale.parsing import parse
+from tokscale.probes import AutoregressiveProbe, build_probe, measure_rate
+from tokscale.record import Record, write_atomically
+from tokscale.stage import StageFolder
+from tokscale.stages.configs import ProbeStage
+from tokscale.stages.context import Context, Measures
+from tokscale.training.loop import train
+from tokscale.training.optimization import step_seed
+from tokscale.training.tasks import ProbeTask
+
+WEIGHTS = "probe.safetensors"
+_RATE_BATCH = 64
+
+
+def run(context: Context) -> Measures:
+    """Train, keep the weights, and measure validation loss and rate with one fixed sample of each posterior."""
+    config = parse(ProbeStage, context.config)
+    latents = open_latents(context.parent_folder("latents").artifacts)
+    torch.manual_seed(step_seed(config.seed, 0))
+    probe = new_probe(config, latents)
+    training = config.probe.training
+    task = ProbeTask(probe, training, config.seed)
+    train(
+        task,
+        lambda step: latent_batches(
+            latents.train, batch_size=training.batch_size, seed=config.seed, start_batch=step
+        ),
+        context.folder, context.id, context.runtime, context.flag,
+    )  # fmt: skip
+    write_atomically(context.artifact(WEIGHTS), save(probe.state_dict()))
+    probe.to(context.device)
+    generator = torch.Generator(context.device).manual_seed(step_seed(config.seed, 1))
+    rate = measure_rate(probe, _batches(latents.validation), generator)
+    pixels = context.parents["latents"].config["data"]["resolution"] ** 2
+    return {
+        **rate, "ar_bits_per_pixel": rate["ar_bits_per_image"] / pixels,
+        "probe_params": sum(parameter.numel() for parameter in probe.parameters()),
+    }  # fmt: skip
+
+
+def new_probe(config: ProbeStage, latents: Latents) -> AutoregressiveProbe:
+    """A fresh probe for these latents, normalised by their training statistics."""
+    probe = build_probe(config.probe, latents.spec, latents.num_classes)
+    if latents.mean is not None and latents.std is not None:
+        probe.set_normalisation(latents.mean, latents.std)
+    return probe
+
+
+def load_probe(record: Record, folder: StageFolder, device: torch.device) -> AutoregressiveProbe:
+    """A trained probe in evaluation mode."""
+    config = parse(ProbeStage, record.config)
+    latents = open_latents(folder.parent("latents", record.parents["latents"]).artifacts)
+    probe = new_probe(config, latents)
+    probe.load_state_dict(load_file(folder.artifacts / WEIGHTS))
+    return probe.to(device).eval()
+
+
+def _batches(split: LatentSplit) -> Iterator[dict[str, Tensor]]:
+    for start in range(0, len(split), _RATE_BATCH):
+        yield split.batch(range(start, min(start + _RATE_BATCH, len(split))))

@@ -1,0 +1,129 @@
+"""Where and with what a stage ran: versions, commit, host, device, seconds and peak memory, over all its attempts."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import platform
+import socket
+import subprocess
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+import tokscale
+from tokscale.record import write_atomically
+from tokscale.stage import StageFolder
+from tokscale.stages.context import Context, Measures
+
+_PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "scipy", "pillow")
+
+
+class Meter:
+    """Times one attempt and keeps it in the attempt's folder, also when the attempt fails; adds up all attempts."""
+
+    def __init__(self, folder: StageFolder, attempt: int) -> None:
+        self.folder, self.attempt = folder, attempt
+
+    def __enter__(self) -> Meter:
+        self._started = time.time()
+        self._clock = time.monotonic()
+        _reset_peak_memory()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        spent = {
+            "started": self._started,
+            "wall_seconds": time.monotonic() - self._clock,
+            "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+            "peak_memory_bytes": _peak_memory(),
+            "host": socket.gethostname(),
+        }
+        # A full disk may be why the attempt failed: its own message must not be hidden behind this one.
+        with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
+            write_atomically(self.folder.attempt(self.attempt) / "spent.json", json.dumps(spent, indent=1).encode())
+
+    def measures(self) -> Measures:
+        """Wall and GPU seconds over all attempts whose cost is known."""
+        spent = self._all()
+        return {
+            "wall_seconds": round(sum(item["wall_seconds"] for item in spent), 3),
+            "gpu_seconds": round(sum(item["wall_seconds"] * item["gpus"] for item in spent), 3),
+        }
+
+    def provenance(self, context: Context) -> dict[str, Any]:
+        """Everything a reader needs to judge a number: what made it, where, when, and in how many attempts."""
+        spent = self._all()
+        return {
+            "versions": versions(),
+            "git_commit": git_commit(),
+            "host": socket.gethostname(),
+            "device": _device_name(context.device),
+            "threads": torch.get_num_threads(),
+            "seed": context.config.get("seed"),
+            "started": spent[0]["started"],
+            "finished": time.time(),
+            "attempts": self.attempt,
+            "peak_memory_bytes": max(item["peak_memory_bytes"] for item in spent),
+        }
+
+    def _all(self) -> list[dict[str, Any]]:
+        return [json.loads(path.read_text()) for path in sorted(self.folder.path.glob("attempts/*/spent.json"))]
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of tokscale, Python and the packages that numbers depend on."""
+    found = {"tokscale": tokscale.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        with contextlib.suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+@functools.cache
+def git_commit() -> str | None:
+    """Commit of the checkout that this code runs from, with ``-dirty`` when it was edited; None outside a checkout."""
+    root = Path(tokscale.__file__).parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _reset_peak_memory() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):  # Linux: 5 resets the high-water mark, so that a warm worker's past is not ours
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def _peak_memory() -> int:
+    """Peak memory in bytes: of the GPU where there is one, else resident in this process."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.max_memory_allocated())
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,76 @@
+"""The ``reconstruction`` stage: reconstruct the validation set and measure it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from tokscale.data import ImageSet, evaluation_batches, open_images, to_model_range, to_uint8
+from tokscale.metrics.codes import CodeHistogram
+from tokscale.metrics.features import open_features
+from tokscale.metrics.frechet import FeatureStatistics, frechet_distance
+from tokscale.metrics.images import ReconstructionMetrics
+from tokscale.models.tokenizer import Tokenizer
+from tokscale.parsing import parse
+from tokscale.pictures import save_strip
+from tokscale.stages.configs import ReconstructionStage
+from tokscale.stages.context import Context, Measures
+from tokscale.stages.tokenizer import load_tokenizer
+
+_PIXELS_AT_ONCE = 1 << 22
+
+
+def run(context: Context) -> Measures:
+    """Reconstruct every validation image once, with the posterior's mode; keep pictures of the first few."""
+    config = parse(ReconstructionStage, context.config)
+    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    images = open_images(config.data, "validation")
+    quality = ReconstructionMetrics(context.device)
+    features = open_features(config.evaluation.features, context.device)
+    statistics = FeatureStatistics(features.dim), FeatureStatistics(features.dim)
+    codes = CodeHistogram(tokenizer.bottleneck.codebook_size) if tokenizer.bottleneck.codebook_size else None
+    kl_nats, seen = 0.0, 0
+    with torch.inference_mode():
+        for number, (originals, reconstructions, nats, indices) in enumerate(_passes(tokenizer, images, context)):
+            quality.update(originals, reconstructions)
+            for each, batch in zip(statistics, (originals, reconstructions), strict=True):
+                each.update(features.features(batch))
+            if codes is not None and indices is not None:
+                codes.update(indices)
+            kl_nats, seen = kl_nats + nats, seen + len(originals)
+            if number == 0:
+                save_strip(originals[: config.evaluation.pictures], context.artifact("originals.png"))
+                save_strip(reconstructions[: config.evaluation.pictures], context.artifact("reconstructions.png"))
+    context.notes += [features.note, *(f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped)]
+    measures: Measures = {
+        **quality.compute(), "rfd": frechet_distance(*statistics), "features": features.name,
+        "reference": images.reference, "dataset": config.data.kind, "skipped_files": len(images.skipped),
+    }  # fmt: skip
+    if codes is not None:
+        measures |= codes.compute()
+    else:
+        measures["kl_bits_per_image"] = kl_nats / seen / math.log(2)
+    return measures
+
+
+def batch_size_for(resolution: int) -> int:
+    """Images measured at once: a number of pixels that fits anywhere, at most 64 images."""
+    return max(1, min(64, _PIXELS_AT_ONCE // resolution**2))
+
+
+def _passes(
+    tokenizer: Tokenizer, images: ImageSet, context: Context
+) -> Iterator[tuple[Tensor, Tensor, float, Tensor | None]]:
+    """Originals and reconstructions as uint8 (b, 3, h, w), the batch's KL to the prior in nats, and its codes."""
+    for originals, _ in evaluation_batches(images, batch_size=batch_size_for(images.resolution)):
+        originals = originals.to(context.device)
+        output, bottleneck = tokenizer(to_model_range(originals))
+        nats = 0.0
+        if bottleneck.mean is not None:
+            assert bottleneck.logvar is not None
+            mean, logvar = bottleneck.mean.double(), bottleneck.logvar.double()
+            nats = float(0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum())
+        yield originals, to_uint8(output.float()), nats, bottleneck.indices

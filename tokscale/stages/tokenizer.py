@@ -1,0 +1,51 @@
+"""The ``tokenizer`` stage: train one tokenizer on its budget of images."""
+
+from __future__ import annotations
+
+import torch
+from safetensors.torch import load_file, save
+
+from tokscale import cost
+from tokscale.data import open_images, train_batches
+from tokscale.losses.reconstruction import reconstruction_loss
+from tokscale.models.tokenizer import Tokenizer, build_tokenizer
+from tokscale.parsing import parse
+from tokscale.record import Record, write_atomically
+from tokscale.stage import StageFolder
+from tokscale.stages.configs import TokenizerStage
+from tokscale.stages.context import Context, Measures
+from tokscale.training.loop import train
+from tokscale.training.optimization import step_seed
+from tokscale.training.tasks import TokenizerTask
+
+WEIGHTS = "tokenizer.safetensors"
+
+
+def run(context: Context) -> Measures:
+    """Train, keep the weights as safetensors, and report sizes and budget spent."""
+    config = parse(TokenizerStage, context.config)
+    images = open_images(config.data, "train")
+    torch.manual_seed(step_seed(config.seed, 0))
+    tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
+    counted = cost.tokenizer_params(config.tokenizer)
+    assert tokenizer.sizes == counted, f"planned sizes {counted} are not the built ones {tokenizer.sizes}"
+    task = TokenizerTask(tokenizer, reconstruction_loss(config.losses), config.training, config.seed)
+    batch_size = config.training.batch_size
+    train(
+        task,
+        lambda step: train_batches(images, batch_size=batch_size, seed=config.seed, start_batch=step),
+        context.folder, context.id, context.runtime, context.flag,
+    )  # fmt: skip
+    write_atomically(context.artifact(WEIGHTS), save(tokenizer.state_dict()))
+    context.notes += [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
+    flops = cost.tokenizer_flops(config.tokenizer, config.data.resolution)
+    spent = 3.0 * (flops["encode"] + flops["decode"]) * task.images_seen
+    return {**counted, "train_images": task.images_seen, "train_flops": spent, "skipped_files": len(images.skipped)}
+
+
+def load_tokenizer(record: Record, folder: StageFolder, device: torch.device) -> tuple[Tokenizer, TokenizerStage]:
+    """A trained tokenizer in evaluation mode, and the config of its stage."""
+    config = parse(TokenizerStage, record.config)
+    tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
+    tokenizer.load_state_dict(load_file(folder.artifacts / WEIGHTS))
+    return tokenizer.to(device).eval(), config

@@ -1,0 +1,46 @@
+"""AdamW as the papers use it, and a learning rate that is a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from tokscale.config import TrainingConfig
+
+
+def build_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW over the trainable parameters; weight decay acts on matrices only, not on biases, gains or codes."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
+    plain = [parameter for parameter in parameters if parameter.ndim < 2]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas,
+                             fused=True)  # fmt: skip
+
+
+def learning_rate(step: int, config: TrainingConfig) -> float:
+    """Learning rate of step 0, 1, ...: linear warm-up to the peak, then a half cosine to ``final_lr`` of it."""
+    warmup_steps = round(config.warmup * config.steps)
+    if step < warmup_steps:
+        return config.lr * (step + 1) / warmup_steps
+    if config.schedule == "constant":
+        return config.lr
+    share = min(1.0, (step - warmup_steps) / max(1, config.steps - warmup_steps))
+    return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share)))
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """A seed for the random numbers of one training step: a resumed run draws what the unbroken run would have.
+
+    SplitMix64's finaliser (Steele, Lea & Flood 2014) over seed, step and rank.
+    """
+    mask = (1 << 64) - 1
+    state = 0
+    for part in (seed, step, rank):
+        state = (state + 0x9E3779B97F4A7C15 + part) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state >> 1  # torch takes signed 64 bits
