@@ -168,7 +168,7 @@ class _Walk:
         target = np.append(self.task.target[self.which], goal[:, None], axis=1)
         weight = np.tile(self.task.weight, (len(goal), 1))
         weight = np.append(weight, self.stiffness[:, None], axis=1)
-        coordinates, total = minimise(model, target, weight, start, *self.task.law.limits())
+        coordinates, total = minimise(model, target, weight, start, *self.task.law.limits(), tolerance=1e-9)
         cost = total + self.task.scatter[self.which] if self.new_point else self.task.cost(coordinates, self.which)
         excess = np.sqrt(np.maximum(cost - least, 0.0) / variance)
         return coordinates, self.quantity(coordinates)[0], excess - np.sqrt(self.threshold)

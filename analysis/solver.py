@@ -113,12 +113,12 @@ def _solve_linear(task: Problem) -> Solution:
     return Solution(coordinates, task.cost(coordinates))
 
 
-def minimise(model: Model, target: Array, weight: Array, start: Array, low: Array, high: Array) -> tuple[Array, Array]:
+def minimise(model: Model, target: Array, weight: Array, start: Array, low: Array, high: Array, tolerance: float = 1e-13) -> tuple[Array, Array]:
     """Levenberg-Marquardt within a box, for b problems at once: coordinates (b, p) and cost (b,).
 
     ``model`` maps coordinates to values (b, n) and derivatives (b, n, p); weight is (n,) or (b, n). A coordinate at a
     limit that the gradient pushes against is held there. Steps are scaled by the curvature of each coordinate
-    (Marquardt 1963), so units do not matter.
+    (Marquardt 1963), so units do not matter. A problem is settled when a step gains less than ``tolerance`` of its cost.
     """
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         coordinates = start.copy()
@@ -133,7 +133,7 @@ def minimise(model: Model, target: Array, weight: Array, start: Array, low: Arra
             trial_values, trial_slopes = model(trial)
             trial_cost = _cost(target, trial_values, weight)
             better = open_ & (trial_cost <= cost)
-            settled = better & (cost - trial_cost <= 1e-13 * cost)
+            settled = better & (cost - trial_cost <= tolerance * cost)
             coordinates[better], cost[better] = trial[better], trial_cost[better]
             values[better], slopes[better] = trial_values[better], trial_slopes[better]
             damping = np.where(better, damping * 0.2, damping * 5.0)

@@ -1,7 +1,7 @@
 """How figures look: two styles as rcParams applied by context, a palette, and axes that say what they show.
 
-The palette is that of Okabe and Ito (2008, "Color Universal Design"), safe for the colour-blind, without its yellow, too
-light for lines on white paper. Colour is never alone: every group has its own marker and line style, so that a grey
+The palette is that of Okabe and Ito (2008, "Color Universal Design"), safe for the colour-blind, without its yellow,
+too light for lines on white paper. Colour is never alone: every group has its own marker and line style, so that a grey
 print can be read.
 """
 
@@ -144,7 +144,7 @@ def plain(value: float, digits: int = 3) -> str:
 
 
 def size_axis(axis: Axis, sizes: Iterable[float], most: int = 7) -> None:
-    """Make an axis of sizes logarithmic, with plain numbers as ticks: the sizes themselves if few, else powers of two."""
+    """Make an axis of sizes logarithmic, with plain ticks: the sizes themselves if they are few, else powers of two."""
     finite = sorted({float(v) for v in sizes if math.isfinite(v) and v > 0})
     if not finite:
         return
@@ -168,16 +168,19 @@ def log2_axis(axis: Axis, low: float, high: float, most: int = 7) -> None:
 
 
 def log10_axis(axis: Axis, low: float, high: float) -> None:
-    """Make an axis logarithmic with ticks at 1, 2 and 5 times powers of ten, shown as plain numbers.
+    """Make an axis logarithmic with ticks at round numbers between powers of ten, shown as plain numbers.
 
-    Within a factor of three those ticks are too few, and a linear axis is drawn: there both scales look the same.
+    Within a factor of three too few of them fall, and a linear axis is drawn: there both scales look the same.
     """
     if not 0 < low <= high or high / low < 3:
         return
     _set_log(axis, 10)
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if high / low < 300 else (1,)
-    _set_ticks(axis, [f * 10.0**k for k in decades for f in factors if low / 1.15 <= f * 10.0**k <= high * 1.15])
+    for factors in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
+        ticks = [f * 10.0**k for k in decades for f in factors if low <= f * 10.0**k <= high]
+        if len(ticks) > 3:
+            break
+    _set_ticks(axis, ticks)
 
 
 def _set_log(axis: Axis, base: int) -> None:

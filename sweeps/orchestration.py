@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from rich.console import Console
 
@@ -38,7 +42,11 @@ def run_here(spec: Path, runs: Path, workers: int | None, *, command: str) -> bo
         for trial in plan.trials
     ))  # fmt: skip
     if missing:
-        plan = _run_stages(plan, store, workers, console)
+        try:
+            plan = _run_stages(plan, store, workers, console)
+        except KeyboardInterrupt:
+            console.print(f"{plan.spec.name}: stopped. What is done is kept; the same command goes on from here.")
+            return False
     write_results(plan, store, command=command, started=started)
     front.command("report")(sweep=plan.spec.name, runs=runs)
     return _farewell(plan, store, console, time.time() - started)
@@ -50,8 +58,23 @@ def _run_stages(plan: Plan, store: Store, workers: int | None, console: Console)
     count = min(workers or default_workers(_WORKER_GB + largest), len(missing))
     console.print(f"{plan.spec.name}: {len(plan.trials)} trials, {len(missing)} of {len(plan.stages)} stages to run "
                   f"by {count} worker{'s' if count > 1 else ''}", highlight=False)  # fmt: skip
-    with LocalExecutor(count, preload=PRELOAD) as executor, Watch(plan, store, count, console) as watch:
-        return run_missing(plan, store, executor, watch)
+    with _sigterm_as_interrupt(), LocalExecutor(count, preload=PRELOAD) as executor:
+        with Watch(plan, store, count, console) as watch:
+            return run_missing(plan, store, executor, watch)
+
+
+@contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """End on SIGTERM as on Ctrl-C: workers save and leave, where a plain death would kill them in the middle."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    earlier = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
 
 
 def _farewell(plan: Plan, store: Store, console: Console, seconds: float) -> bool:

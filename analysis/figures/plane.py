@@ -39,7 +39,8 @@ def rate_distortion(
     axes.set_xlabel(axis_label(x, table))
     axes.set_ylabel(axis_label(y, table))
     if len(points):
-        log2_axis(axes.xaxis, points[x].min() / 1.3, points[x].max() * 1.3)
+        axes.margins(x=0.12, y=0.1)  # room for the sizes beside the front
+        log2_axis(axes.xaxis, points[x].min() / 1.1, points[x].max() * 1.1)
         if y in ("mse", "lpips", "rfid", "rfd") and points[y].min() > 0:
             log10_axis(axes.yaxis, *axes.get_ylim())
     place_legend(axes)
@@ -48,7 +49,7 @@ def rate_distortion(
 
 def frontier(points: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
     """The trials that no other trial beats in both rate ``x`` and distortion ``y``, in the order of rate."""
-    sign = 1.0 if (column := COLUMNS.get(y)) is not None and column.better == "lower" else -1.0
+    sign = 1.0 if _lower_is_better(y) else -1.0
     ordered = points.assign(_loss=sign * points[y]).sort_values([x, "_loss"])
     before = ordered["_loss"].cummin().shift(fill_value=np.inf)
     return ordered[ordered["_loss"] < before].drop(columns="_loss")
@@ -59,11 +60,18 @@ def _draw_frontier(axes: Axes, points: pd.DataFrame, x: str, y: str) -> None:
     if len(best) < 2:
         return
     axes.step(best[x], best[y], where="post", color="#c4c4c4", lw=2.5, zorder=1, label="best trade-off reached")
+    below, said = _lower_is_better(y), ""
     for _, row in best.iterrows():
-        axes.annotate(
-            _size(row), (row[x], row[y]), xytext=(-5, 5), textcoords="offset points", ha="right",
-            fontsize="x-small", color="#404040",
-        )  # fmt: skip
+        if (size := _size(row)) != said:
+            axes.annotate(
+                size, (row[x], row[y]), xytext=(-5, -5 if below else 5), textcoords="offset points", ha="right",
+                va="top" if below else "bottom", fontsize="x-small", color="#404040",
+            )  # fmt: skip
+        said = size
+
+
+def _lower_is_better(y: str) -> bool:
+    return y in COLUMNS and COLUMNS[y].better == "lower"
 
 
 def _size(row: pd.Series[Any]) -> str:

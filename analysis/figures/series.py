@@ -66,9 +66,9 @@ def _in_words(column: str, value: object) -> str:
 
 
 def finite(table: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """The rows in which both columns hold a finite number; none where a column is missing."""
+    """The rows in which both columns hold a finite number; no row, but both columns, where one is missing."""
     if x not in table or y not in table:
-        return table.iloc[:0]
+        return table.iloc[:0].reindex(columns=list(dict.fromkeys([*table.columns, x, y])))
     pairs = table[[x, y]].apply(pd.to_numeric, errors="coerce").replace([math.inf, -math.inf], math.nan)
     rows = table[pairs.notna().all(axis=1)].copy()
     rows[[x, y]] = pairs.loc[rows.index].astype(float)

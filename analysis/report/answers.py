@@ -156,11 +156,14 @@ def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def count(number: float) -> str:
-    """A large number for people: 43.3 M, 512 k."""
-    for limit, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
-        if abs(number) >= limit:
-            return f"{plain(number / {'G': 1e9, 'M': 1e6, 'k': 1e3}[letter])} {letter}"
-    return f"{number:,.0f}"
+    """A large number for people: 43.3 M, 512 k; plain below ten thousand."""
+    if abs(number) < 1e4:
+        return f"{number:,.0f}"
+    letter, size = next(pair for pair in _LETTERS if abs(number) >= pair[1])
+    return f"{plain(number / size)} {letter}"
+
+
+_LETTERS = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
 
 def _kinds(answers: Sequence[Answer]) -> tuple[str, str] | None:
@@ -197,7 +200,7 @@ def _at_equal_rate(first: Series, second: Series, rate: float) -> tuple[str, str
 
 
 def _best_size(table: pd.DataFrame, answers: Sequence[Answer], y: str) -> tuple[str, str] | None:
-    """The bottleneck size at which generation is best, only where the curve turns for certain between measured sizes."""
+    """The bottleneck size at which generation is best, where the curve turns for certain between measured sizes."""
     answer = next((a for a in answers if (a.question.y, a.question.kind) == (y, CONTINUOUS)), None)
     clauses = []
     for label, fit in answer.fits if answer is not None else []:

@@ -13,8 +13,8 @@ from analysis.report.load import Sweep
 FEATURES = {
     "random-conv": (
         "Fréchet distances here are taken in the features of a fixed convolutional network with random weights "
-        "(random-conv). They rank the trials of this sweep; they are not FIDs and must never be compared with published "
-        "FIDs."
+        "(random-conv). They rank the trials of this sweep; they are not FIDs and must never be compared with "
+        "published FIDs."
     ),
     "inception-torchvision": (
         "Fréchet distances use torchvision's Inception v3 weights, as the ViTok code does; they are not on the scale "

@@ -61,9 +61,9 @@ def head(content: Content) -> Html:
 def curves(content: Content) -> Html:
     """Reconstruction, then generation, against the size of the bottleneck."""
     reading = (
-        "Each point is one trial. The line is the fitted law, the shaded band its 95 % confidence band, and the lighter "
-        "band says where a further trial would fall. Continuous bottlenecks are drawn against their floats E, discrete "
-        "ones against their bits."
+        "Each point is one trial. The line is the fitted law, the shaded band its 95 % confidence band, and the "
+        "lighter band says where a further trial would fall. Continuous bottlenecks are drawn against their floats E, "
+        "discrete ones against their bits."
     )
     parts: list[Html] = []
     for what, absent in (
@@ -112,8 +112,8 @@ def fits(content: Content) -> Html:
 def trials(content: Content) -> Html:
     """Every trial's row."""
     note = (
-        f"One row a trial; ↑ higher is better, ↓ lower is better, {tables.ABSENT} not measured. A click on a column's head "
-        "sorts by it."
+        f"One row a trial; ↑ higher is better, ↓ lower is better, {tables.ABSENT} not measured. A click on a column's "
+        "head sorts by it."
     )
     defined = tables.definitions(content.sweep.table)
     return section(

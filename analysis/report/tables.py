@@ -18,6 +18,9 @@ from tokscale.record import COLUMNS
 ABSENT = "\N{EN DASH}"
 # Told by the page's head, by the pictures, or by other columns.
 HIDDEN = frozenset({"sweep", "trial", "pictures", "originals", "samples"})
+SPOKEN_FOR = ("tokenizer.encoder", "tokenizer.decoder", "tokenizer.bottleneck.kind", "tokenizer.bottleneck.channels",
+              "tokenizer.bottleneck.codebook_size", "seed", "data.kind")  # fmt: skip
+FIRST = ("label", "status", "seed", "bottleneck_floats", "bottleneck_bits")
 
 
 def scrolling(table: Html, label: str) -> Html:
@@ -72,12 +75,13 @@ def unfitted_list(lines: Sequence[tuple[str, str]]) -> Html:
 
 
 def trial_columns(table: pd.DataFrame) -> list[str]:
-    """The known columns that any trial has, and among them, after the seed, the settings that were swept."""
+    """Name and size first, then the measures, then the settings that were swept, then everything else that is known."""
     known = [c for c in COLUMNS if c not in HIDDEN and c in table and table[c].notna().any()]
-    spoken_for = ("tokenizer.encoder", "tokenizer.decoder", "tokenizer.bottleneck.kind", "seed", "data.kind")
-    swept = varying(table, [c for c in table if "." in c and not c.startswith(spoken_for)])
-    place = known.index("seed") + 1 if "seed" in known else min(1, len(known))
-    return known[:place] + swept + known[place:]
+    first = [c for c in FIRST if c in known]
+    measures = [c for c in known if COLUMNS[c].kind == "measure"]
+    swept = varying(table, [c for c in table if "." in c and not c.startswith(SPOKEN_FOR)])
+    shown = [*first, *measures, *swept]
+    return shown + [c for c in known if c not in shown]
 
 
 def constant_columns(table: pd.DataFrame) -> list[str]:
@@ -107,7 +111,7 @@ def _head(table: pd.DataFrame, column: str) -> Html:
         known.better or "" if known else "", ""
     )
     definition = known.definition if known is not None else "a setting of the sweep"
-    return tag("th", text, arrow, scope="col", title=f"{definition or text}{meaning}")
+    return tag("th", text, arrow, scope="col", title=f"{definition or text}{meaning}".replace("`", ""))
 
 
 def _trial(row: pd.Series, columns: Sequence[str]) -> Html:
@@ -142,5 +146,5 @@ def _text(value: object, column: str) -> str:
 def definitions(table: pd.DataFrame) -> Html:
     """What the measures of this sweep mean, for a reader who meets them for the first time."""
     known = [COLUMNS[c] for c in trial_columns(table) if c in COLUMNS and COLUMNS[c].definition]
-    entries = [join([tag("dt", axis_label(c.name, table)), tag("dd", c.definition)]) for c in known]
+    entries = [join([tag("dt", axis_label(c.name, table)), tag("dd", c.definition.replace("`", ""))]) for c in known]
     return tag("dl", entries, class_="definitions") if entries else Html("")

@@ -221,6 +221,13 @@ def test_every_epoch_sees_every_image_once_in_another_order(tmp_path):
     assert len(latent_batches(open_latents(tmp_path).train, batch_size=120, seed=3).images(1)) == 120
 
 
+def test_parts_of_ranks_are_the_batch_of_one(tmp_path):
+    write_all(tmp_path, CONTINUOUS)
+    train = open_latents(tmp_path).train
+    parts = [latent_batches(train, batch_size=8, seed=3, rank=rank, world_size=2).images(5) for rank in range(2)]
+    assert np.concatenate(parts).tolist() == latent_batches(train, batch_size=8, seed=3).images(5).tolist()
+
+
 def test_workers_take_turns_in_the_order_of_one(tmp_path):
     write_all(tmp_path, CONTINUOUS)
     batches = latent_batches(open_latents(tmp_path).train, batch_size=8, seed=3, start_batch=5)

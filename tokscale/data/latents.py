@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -21,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from tokscale.data.randomness import shuffled
 from tokscale.errors import DivergedError, StoreError
 from tokscale.record import cannot_write, digest, sync_folder, write_atomically
 
@@ -263,37 +265,36 @@ def open_latents(folder: Path) -> Latents:
 
 
 class LatentBatches(IterableDataset[Batch]):
-    """Endless training batches: batch t is a function of (seed, t) alone, and each epoch sees every image once.
+    """An endless stream whose batch number t is a pure function of seed and t; each epoch sees every image once.
 
-    Epochs are joined end to end, so a batch may hold the end of one and the start of the next. With W workers, worker
-    w makes batches w, w + W, ...; a ``DataLoader`` (``batch_size=None``) takes turns, so the order is that of one.
+    Epochs are joined end to end, so a batch may hold the end of one and the start of the next. It goes into a
+    ``DataLoader`` with ``batch_size=None`` and any number of workers: they take turns, and the order does not change.
     """
 
-    def __init__(self, split: LatentSplit, batch_size: int, seed: int, start_batch: int = 0):
+    def __init__(self, split: LatentSplit, batch_size: int, seed: int, start_batch: int, rank: int, world_size: int):
         assert len(split) > 0, "an empty split has no batches"
+        assert batch_size % world_size == 0, "a batch is shared equally among processes"
         self.split, self.batch_size, self.seed, self.start_batch = split, batch_size, seed, start_batch
-        self._epoch, self._order = -1, np.empty(0, dtype=np.int64)
+        self.rank, self.world_size = rank, world_size
+
+    def images(self, number: int) -> Array:
+        """Indices (b / world_size,) of the images of this rank's part of batch ``number``."""
+        part = self.batch_size // self.world_size
+        first = number * self.batch_size + self.rank * part
+        return shuffled(np.arange(first, first + part), len(self.split), seed=self.seed)
 
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
-        index, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        t = self.start_batch + index
-        while True:
-            yield self.split.batch(self.images(t))
-            t += step
-
-    def images(self, t: int) -> Array:
-        """Indices (b,) of the images of batch ``t``."""
-        epochs, places = np.divmod(np.arange(t * self.batch_size, (t + 1) * self.batch_size), len(self.split))
-        return np.concatenate([self._permutation(int(epoch))[places[epochs == epoch]] for epoch in np.unique(epochs)])
-
-    def _permutation(self, epoch: int) -> Array:
-        if epoch != self._epoch:
-            self._epoch = epoch
-            self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.split))
-        return self._order
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        for number in count(self.start_batch + first, step):
+            yield self.split.batch(self.images(number))
 
 
-def latent_batches(split: LatentSplit, *, batch_size: int, seed: int, start_batch: int = 0) -> LatentBatches:
-    """Training batches of ``split`` from batch ``start_batch`` on, to resume where a run was broken off."""
-    return LatentBatches(split, batch_size, seed, start_batch)
+def latent_batches(
+    split: LatentSplit, *, batch_size: int, seed: int, start_batch: int = 0, rank: int = 0, world_size: int = 1
+) -> LatentBatches:
+    """Training batches of ``split``, of which a resumed run takes up number ``start_batch``.
+
+    ``batch_size`` counts all ranks together; the ranks' parts of batch t are the batch t of a single process.
+    """
+    return LatentBatches(split, batch_size, seed, start_batch, rank, world_size)

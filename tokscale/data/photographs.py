@@ -71,33 +71,36 @@ def cut(photograph: Image.Image, size: int, count: int, *words: int) -> list[Ima
 def write_crops(out: Path, size: int = 64, per_photo: int = 500, seed: int = 0) -> list[tuple[str, int, int]]:
     """Cut all photographs into ``out``; returns name, training crops and validation crops of each.
 
-    Raises ``ConfigError`` for a size that does not fit into a photograph's validation part, or a folder that is not
-    empty.
+    A photograph whose validation part is smaller than a crop gives none. Raises ``ConfigError`` when that is so for
+    all, and for a folder that is not empty.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError("the output folder is not empty", where="OUT", given=str(out), allowed="a new or empty folder")
-    rows: list[tuple[str, int, int]] = []
+        raise ConfigError("the output folder is in use", where="OUT", given=str(out), allowed="a new or empty folder")
     photographs = [(path.stem, decode(path.read_bytes())) for path in find_photographs()]
-    for name, image in photographs:
-        border = int(image.width * _TRAIN_SHARE)
-        if min(image.width - border, image.height) < size:
-            raise ConfigError(
-                f"the crops are larger than the validation part of {name}", where="--size", given=size,
-                allowed=f"at most {min(image.width - border, image.height)}",
-            )  # fmt: skip
+    widest = max(_largest_crop(image) for _, image in photographs)
+    if not 8 <= size <= widest:
+        raise ConfigError("no photograph gives such crops", where="--size", given=size, allowed=f"8 to {widest}")
+    if per_photo < 1:
+        raise ConfigError("nothing to cut", where="--per-photo", given=per_photo, allowed="1 or more")
+    validation = -(-per_photo // _VALIDATION_EVERY)
+    rows: list[tuple[str, int, int]] = []
     for number, (name, image) in enumerate(photographs):
+        if _largest_crop(image) < size:
+            rows.append((name, 0, 0))
+            continue
         border = int(image.width * _TRAIN_SHARE)
-        parts = (
-            ("train", image.crop((0, 0, border, image.height)), per_photo),
-            ("val", image.crop((border, 0, image.width, image.height)), -(-per_photo // _VALIDATION_EVERY)),
-        )
-        for part, (split, region, count) in enumerate(parts):
+        left, right = (0, 0, border, image.height), (border, 0, image.width, image.height)
+        for split, box, count in (("train", left, per_photo), ("val", right, validation)):
             folder = out / split / name
-            folder.mkdir(parents=True, exist_ok=True)
-            for place, crop in enumerate(cut(region, size, count, seed, number, part)):
+            folder.mkdir(parents=True)
+            for place, crop in enumerate(cut(image.crop(box), size, count, seed, number, split == "val")):
                 crop.save(folder / f"{place:05d}.png")
-        rows.append((name, parts[0][2], parts[1][2]))
+        rows.append((name, per_photo, validation))
     return rows
+
+
+def _largest_crop(image: Image.Image) -> int:
+    return min(image.width - int(image.width * _TRAIN_SHARE), image.height)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -114,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return error.exit_status
     for name, train, validation in rows:
-        print(f"{name:20s} {train:6d} train {validation:6d} val")
+        print(f"{name:20s} {train:6d} train {validation:6d} val" if train else f"{name:20s} too small for such crops")
     print(f"\ndata: {{kind: image_folder, root: {given.out}, resolution: {given.size}}}")
     return 0
 

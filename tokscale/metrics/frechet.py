@@ -15,7 +15,7 @@ from tokscale.errors import DataError, DivergedError
 from tokscale.record import write_atomically
 
 Array = NDArray[np.float64]
-_BLOCK = 1024
+_BLOCK = 2048
 
 
 @dataclass(frozen=True)

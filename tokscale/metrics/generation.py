@@ -90,7 +90,7 @@ def _squared_radii(rows: Tensor, neighbours: int) -> Tensor:
     for start in range(0, len(rows), _CHUNK):
         distances = _squared_distances(rows[start : start + _CHUNK], rows)
         # Each row is its own nearest, at distance 0, hence one more.
-        radii.append(distances.kthvalue(neighbours + 1, dim=1).values)
+        radii.append(distances.topk(neighbours + 1, dim=1, largest=False).values[:, -1])
     return torch.cat(radii)
 
 
@@ -106,5 +106,5 @@ def _share_inside(points: Tensor, centres: Tensor, squared_radii: Tensor) -> flo
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """(n, d), (m, d) -> (n, m)."""
     norms = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)
-    distances = norms - 2 * (a @ b.T)
-    return torch.where(distances > _ROUNDING * norms, distances, 0.0)
+    distances = torch.addmm(norms, a, b.T, alpha=-2)
+    return distances.masked_fill_(distances <= _ROUNDING * norms, 0)

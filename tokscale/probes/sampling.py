@@ -63,8 +63,8 @@ def cut(logits: Tensor, top_k: int, top_p: float) -> Tensor:
     The nucleus (Holtzman et al. 2020) is the smallest set of likeliest codes whose probability reaches ``top_p``.
     """
     if 0 < top_k < logits.shape[-1]:
-        least = logits.topk(top_k, dim=-1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, float("-inf"))
+        likeliest, codes = logits.topk(top_k, dim=-1)
+        logits = torch.full_like(logits, float("-inf")).scatter(-1, codes, likeliest)
     if top_p < 1:
         ordered, order = logits.sort(dim=-1, descending=True)
         probabilities = ordered.softmax(-1)

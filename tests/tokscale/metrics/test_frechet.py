@@ -41,15 +41,15 @@ def test_statistics_equal_numpy_for_features_far_from_zero():
 
 
 def test_batch_size_changes_no_bit():
-    rows = correlated(2500, 8, seed=1)
-    one, many, odd = streamed(rows, 2500), streamed(rows, 1), streamed(rows, 333)
+    rows = correlated(4500, 8, seed=1)
+    one, many, odd = streamed(rows, 4500), streamed(rows, 1), streamed(rows, 333)
     for other in (many, odd):
         assert np.array_equal(one.mean, other.mean)
         assert np.array_equal(one.covariance, other.covariance)
 
 
 def test_looking_at_the_statistics_does_not_change_them():
-    rows = correlated(1500, 8, seed=1)
+    rows = correlated(2500, 8, seed=1)
     looked = FeatureStatistics(8)
     looked.update(torch.from_numpy(rows[:700]))
     assert looked.gaussian().count == 700
@@ -58,19 +58,19 @@ def test_looking_at_the_statistics_does_not_change_them():
 
 
 def test_order_changes_rounding_only():
-    rows = correlated(2500, 8, seed=2)
-    shuffled = rows[np.random.default_rng(0).permutation(2500)]
+    rows = correlated(4500, 8, seed=2)
+    shuffled = rows[np.random.default_rng(0).permutation(4500)]
     a, b = streamed(rows), streamed(shuffled)
     np.testing.assert_allclose(a.mean, b.mean, rtol=0, atol=1e-12)
     np.testing.assert_allclose(a.covariance, b.covariance, rtol=0, atol=1e-12 * np.abs(a.covariance).max())
 
 
 def test_shares_of_processes_join():
-    rows = correlated(2500, 8, seed=3)
+    rows = correlated(4500, 8, seed=3)
     joined = FeatureStatistics(8)
-    for share in (rows[:1100], rows[1100:1100], rows[1100:1101], rows[1101:]):
+    for share in (rows[:2100], rows[2100:2100], rows[2100:2101], rows[2101:]):
         joined.merge(pickle.loads(pickle.dumps(streamed(share))))
-    assert joined.count == 2500
+    assert joined.count == 4500
     np.testing.assert_allclose(joined.mean, rows.mean(axis=0), rtol=0, atol=1e-13)
     np.testing.assert_allclose(joined.covariance, np.cov(rows.T), rtol=1e-11, atol=1e-13)
 

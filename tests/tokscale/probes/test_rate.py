@@ -66,7 +66,7 @@ def test_the_class_is_a_condition_of_the_bound(class_chains):
     with torch.no_grad():
         assert_bounds(code_rate(probe, indices, labels)[0], conditional, within=0.03)
         assert_bounds(
-            code_rate(probe, indices, torch.full_like(labels, probe.null_label))[0], unconditional, within=0.05
+            code_rate(probe, indices, torch.full_like(labels, probe.null_label))[0], unconditional, within=0.1
         )
     told = (unconditional - conditional).mean().item()
     assert 0.5 < told <= math.log2(3), "I(z; y) is at most the entropy of the class"

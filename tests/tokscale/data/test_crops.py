@@ -1,0 +1,56 @@
+"""Square crops against the definition of the guided-diffusion preprocessing."""
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tokscale.data.crops import center_crop, random_crop
+from tokscale.data.decoding import UnreadableImage
+from tokscale.data.randomness import hash64
+
+
+def noise(width, height):
+    return Image.fromarray(
+        (hash64(1, np.arange(width * height * 3)) >> np.uint64(56)).astype(np.uint8).reshape(height, width, 3)
+    )
+
+
+def defined_crop(image, size):
+    """Halve by a box filter while the short side is at least twice the size, resize it to the size, take the middle."""
+    for _ in range(max(0, int(math.log2(min(image.size) / size)))):
+        image = image.resize(tuple(side // 2 for side in image.size), Image.BOX)
+    factor = size / min(image.size)
+    image = image.resize(tuple(round(side * factor) for side in image.size), Image.BICUBIC)
+    left, top = (image.size[0] - size) // 2, (image.size[1] - size) // 2
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (64, 64), (63, 65), (200, 131), (131, 200), (500, 333), (20, 47), (7, 9)])
+def test_center_crop_is_the_defined_one(shape):
+    image = noise(*shape)
+    crop = center_crop(image, 32)
+    assert crop.shape == (32, 32, 3)
+    assert (crop == defined_crop(image, 32)).all()
+
+
+def test_an_image_of_the_right_size_is_untouched():
+    image = noise(32, 32)
+    assert (center_crop(image, 32) == np.asarray(image)).all()
+
+
+def test_random_crop_reaches_every_corner_and_scale():
+    image = noise(90, 70)
+    longest = math.ceil(32 / 0.8)
+    assert (random_crop(image, 32, 0, 0, 0.45) == center_crop(image, 32)).all()  # 4 of the 0 to 9 columns to spare
+    wide = image.resize((round(90 * longest / 70), longest), Image.BICUBIC)
+    for top, left in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        crop = random_crop(image, 32, 1 - 2**-17, top * (1 - 2**-17), left * (1 - 2**-17))
+        row, column = top * (longest - 32), left * (wide.width - 32)
+        assert (crop == np.asarray(wide)[row : row + 32, column : column + 32]).all()
+
+
+def test_an_elongated_image_is_refused_before_it_fills_the_memory():
+    with pytest.raises(UnreadableImage, match="elongated"):
+        center_crop(Image.new("RGB", (40000, 1)), 256)

@@ -1,0 +1,120 @@
+"""Procedural images: pure functions of (seed, split, index), natural statistics, classes that can be told apart."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+
+from tokscale.config import ProceduralData
+from tokscale.data import open_images
+from tokscale.data.dead_leaves import render, scenes
+
+
+def picture(*indices, seed=0, split="train", resolution=32, **keywords):
+    return render(scenes(seed, split, np.array(indices), 10), resolution, **keywords)
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    together = picture(*range(200))
+    assert (picture(*range(199, -1, -1))[::-1] == together).all()
+    for index in (0, 3, 57, 199):
+        assert (picture(index)[0] == together[index]).all()
+    wide = picture(*range(12), resolution=200)
+    assert (picture(11, resolution=200)[0] == wide[11]).all()
+
+
+def test_pixels_are_the_same_on_every_machine():
+    """Only exactly rounded operations are used, so the bytes themselves can be fixed."""
+    digest = hashlib.sha256(picture(*range(20), resolution=48).tobytes()).hexdigest()
+    assert digest[:16] == "d68737c776b7c29a"
+
+
+def test_seed_split_and_index_all_count():
+    first = picture(0)
+    for other in (picture(10), picture(0, seed=1), picture(0, split="validation")):
+        assert (first != other).mean() > 0.8
+    many = picture(*range(1000), resolution=8).reshape(1000, -1)
+    assert len(np.unique(many, axis=0)) == 1000
+
+
+def test_open_sets():
+    config = ProceduralData(resolution=16, classes=4, seed=3, validation_images=50)
+    train, validation = open_images(config, "train"), open_images(config, "validation")
+    assert (train.size, validation.size) == (None, 50)
+    assert train.num_classes == len(train.class_names) == 4
+    assert validation.reference == "procedural-4c-s3-16px-validation-50"
+    assert validation.skipped == []
+    images, labels = validation.images(range(50))
+    assert images.shape == (50, 3, 16, 16)
+    assert images.dtype == torch.uint8
+    assert labels.tolist() == [index % 4 for index in range(50)]
+    far, _ = train.images([10**15])
+    assert far.float().std() > 10
+    with pytest.raises(IndexError):
+        validation.images([50])
+
+
+def test_amplitude_spectrum_falls_as_one_over_f():
+    for resolution, count in ((32, 200), (128, 40)):
+        grey = picture(*range(count), resolution=resolution).mean(1)
+        window = np.hanning(resolution)[:, None] * np.hanning(resolution)
+        power = (np.abs(np.fft.fft2((grey - grey.mean((1, 2), keepdims=True)) * window)) ** 2).mean(0)
+        frequency = np.fft.fftfreq(resolution) * resolution
+        ring = np.hypot(frequency[:, None], frequency).round().astype(int).ravel()
+        amplitude = np.sqrt(np.bincount(ring, power.ravel()) / np.bincount(ring))
+        wanted = np.arange(2, resolution // 2)
+        slope = np.polyfit(np.log(wanted), np.log(amplitude[wanted]), 1)[0]
+        assert -1.3 < slope < -0.7
+
+
+def features(images):
+    """Mean and spread of the colours, and a histogram of gradient orientations: what a linear probe is given."""
+    pixels = images.astype(np.float64) / 255
+    grey = pixels.mean(1)
+    down, right = np.gradient(grey, axis=(1, 2))
+    size = np.hypot(down, right)
+    bins = (np.arctan2(down, right) % np.pi / np.pi * 8).astype(int) % 8
+    histogram = np.stack([(size * (bins == number)).mean((1, 2)) for number in range(8)], 1)
+    return np.concatenate([pixels.mean((2, 3)), pixels.std((2, 3)), histogram / histogram.sum(1, keepdims=True)], 1)
+
+
+def test_a_linear_probe_tells_the_classes():
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    train, held_out = features(picture(*range(1000))), features(picture(*range(400), split="validation"))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(train, np.arange(1000) % 10)
+    assert probe.score(held_out, np.arange(400) % 10) > 0.9
+    # Not by colour alone: shapes and orientations tell most classes of grey images.
+    grey = np.repeat(picture(*range(1000)).mean(1, keepdims=True), 3, 1)
+    grey_held_out = np.repeat(picture(*range(400), split="validation").mean(1, keepdims=True), 3, 1)
+    probe = probe.fit(features(grey), np.arange(1000) % 10)
+    assert probe.score(features(grey_held_out), np.arange(400) % 10) > 0.3
+
+
+@pytest.mark.parametrize(("low", "high"), [(32, 64), (64, 256), (48, 96)])
+def test_a_scene_is_the_same_at_every_resolution(low, high):
+    coarse = picture(*range(60), resolution=low).astype(float)
+    fine = picture(*range(60), resolution=high).astype(float)
+    shrunk = fine.reshape(60, 3, low, high // low, low, high // low).mean((3, 5))
+    correlation = [np.corrcoef(a.ravel(), b.ravel())[0, 1] for a, b in zip(coarse, shrunk, strict=True)]
+    assert np.mean(correlation) > 0.95
+    assert np.abs((coarse - shrunk).mean((0, 2, 3))).max() < 1
+
+
+def test_statistics_do_not_depend_on_the_place():
+    """Leaves keep inside lattice cells; random offsets make sure that this shows nowhere on the average."""
+    light = picture(*range(3000), resolution=16).astype(float).mean(1)
+    error = light.std() / np.sqrt(3000)
+    assert np.abs(light.mean(0) - light.mean()).max() < 5 * error
+    spread = light.std(0)
+    assert np.abs(spread / spread.mean() - 1).max() < 0.1
+
+
+def test_time_moves_the_layers_steadily():
+    start = picture(*range(20), resolution=64).astype(float)
+    assert (picture(*range(20), resolution=64, time=0.0) == start).all()
+    change = [np.abs(picture(*range(20), resolution=64, time=time) - start).mean() for time in (0.01, 0.05, 0.5)]
+    assert 0 < change[0] < change[1] < change[2]

@@ -1,0 +1,84 @@
+"""Identity of stages: a hash of what matters and of nothing else, stable for ever."""
+
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from tokscale.config import Config, TrialConfig
+from tokscale.parsing import parse
+from tokscale.stage import KINDS, StageFolder, TrialStages, canonical, identity_values, stages_of, trial_id
+
+SMALL: dict[str, Any] = {"tokenizer": {"encoder": "nano", "decoder": "micro", "patch": 8}}
+
+
+def ids(**changes):
+    return {stage.kind: stage.id for stage in stages_of(parse(TrialConfig, {**SMALL, **changes}))}
+
+
+def changed(before, after):
+    return {kind for kind in before if before[kind] != after.get(kind)}
+
+
+def test_a_trial_is_a_graph_with_parents_first():
+    stages = stages_of(parse(TrialConfig, SMALL))
+    assert tuple(stage.kind for stage in stages) == KINDS
+    seen = {}
+    for stage in stages:
+        assert all(seen[kind] == identity for kind, identity in stage.parents.items())
+        seen[stage.kind] = stage.id
+
+
+@pytest.mark.parametrize(
+    ("change", "rerun"),
+    [
+        ({"seed": 1}, {"tokenizer", "reconstruction", "latents", "probe", "generation"}),
+        ({"training": {"lr": 3e-4}}, {"tokenizer", "reconstruction", "latents", "probe", "generation"}),
+        ({"evaluation": {"pictures": 4}}, {"reconstruction", "generation"}),
+        ({"data": {"validation_images": 10}}, {"reconstruction", "latents", "probe", "generation"}),
+        ({"latents": {"images": 10}}, {"latents", "probe", "generation"}),
+        ({"probe": {"mixtures": 3}}, {"probe", "generation"}),
+        ({"generation": {"images": 3}}, {"generation"}),
+        ({"generation": None}, {"generation"}),
+        ({"probe": None}, {"latents", "probe", "generation"}),
+    ],
+)
+def test_a_change_runs_again_only_what_stands_on_it(change, rerun):
+    assert changed(ids(), ids(**change)) == rerun
+
+
+def test_how_a_value_is_written_does_not_matter():
+    assert ids(training={"lr": 1, "images": "1k"}) == ids(training={"lr": 1.0, "images": 1000})
+    assert ids(tokenizer={**SMALL["tokenizer"], "encoder": {"width": 64, "depth": 2, "heads": 2}}) == ids()
+
+
+def test_stages_of_many_trials_are_those_of_each():
+    builder = TrialStages()
+    trials = [parse(TrialConfig, {**SMALL, "seed": seed}) for seed in range(3)]
+    for trial in trials:
+        assert builder.stages_of(trial) == stages_of(trial)
+        assert builder.trial_id(trial) == trial_id(trial)
+
+
+def test_a_later_field_leaves_old_ids_alone_while_it_has_its_default():
+    class Before(Config):
+        lr: float = 1.0
+
+    class After(Config):
+        lr: float = 1.0
+        ema: float = Field(default=0.0, json_schema_extra={"since": "0.2"})
+
+    assert identity_values(After()) == identity_values(Before())
+    assert identity_values(After(ema=0.5)) == {"lr": 1.0, "ema": 0.5}
+
+
+def test_the_canonical_text_ignores_order_and_number_type():
+    assert canonical({"b": 1.0, "a": [2, 3.5]}) == canonical({"a": [2.0, 3.5], "b": 1}) == '{"a":[2,3.5],"b":1}'
+    assert canonical(True) != canonical(1)
+
+
+def test_a_folder_knows_its_neighbours(tmp_path):
+    folder = StageFolder(tmp_path / "probe" / "ab")
+    assert folder.kind == "probe"
+    assert folder.parent("latents", "cd").path == tmp_path / "latents" / "cd"
+    assert folder.attempt(3).name == "03"
