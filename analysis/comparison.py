@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import special
 
 from analysis.points import check_mixture
-from analysis.table import column, numeric_points
+from analysis.table import column, left_out, numeric_points
 from tokscale.errors import TableError
 from tokscale.record import COLUMNS
 
@@ -33,7 +33,7 @@ def compare(
         table = table.reset_index(drop=True)
     warnings: list[str] = []
     if count := int(groups.isna().sum()):
-        warnings.append(f"{count} rows left out: {by} is missing")
+        warnings.append(left_out(count, f"{by} is missing"))
     rows = [row for name in names for row in _compare_one(table, by, name, y is not None, interval, warnings)]
     if not rows:
         raise TableError(

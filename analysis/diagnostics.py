@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import special
 
 from analysis.laws import Law
@@ -49,7 +50,7 @@ def holdout_rmsle(law: Law, x: Array, y: Array) -> float | None:
     None for several x columns, where too few points would be left, and where a logarithm does not exist.
     """
     held = x[0] == x[0].max()
-    if len(x) > 1 or len(np.unique(x[0][~held])) < len(law.parameters):
+    if len(x) > 1 or len(pd.unique(x[0][~held])) < len(law.parameters):
         return None
     task = problem(law, x[:, ~held], y[None, ~held])
     z = np.log(x[:, held]) - task.center

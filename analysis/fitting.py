@@ -15,7 +15,7 @@ from analysis import diagnostics, intervals
 from analysis.laws import LAWS, Law, law_named
 from analysis.points import average_seeds, check_mixture
 from analysis.solver import Problem, Solution, problem, solve
-from analysis.table import Points, column, numeric_points, select
+from analysis.table import Points, column, left_out, numeric_points, select
 from tokscale.errors import TableError, UsageError
 
 _CHUNK = 1024  # intervals of the curve are found for this many places at once
@@ -167,7 +167,7 @@ def fit(
         raise next(iter(refused.values()))
     notes = tuple(f"group {group} is not fitted: {error.what}" for group, error in refused.items())
     if by is not None and (count := int(chosen[by].isna().sum())):
-        notes += (f"{count} rows left out: {by} is missing",)
+        notes += (left_out(count, f"{by} is missing"),)
     fits = [replace(one, warnings=(*one.warnings, *notes)) for one in fits]
     return fits[0] if law is not None and by is None else fits
 
@@ -207,13 +207,14 @@ def _fit_group(
     points = average_seeds(table, raw, x, y)
     if len(laws) > 1:
         laws = [law for law in laws if not law.needs_positive_y or (points.y > 0).all()]
-        laws = [law for law in laws if _distinct(points) >= len(law.parameters)] or laws[:1]
+        distinct = _distinct(points)
+        laws = [law for law in laws if distinct >= len(law.parameters)] or laws[:1]
     fits = [_fit_points(law, points, x, y, group, interval, notes) for law in laws]
     return sorted(fits, key=lambda one: math.inf if one.aicc is None else one.aicc)
 
 
 def _distinct(points: Points) -> int:
-    return int(np.unique(points.x, axis=1).shape[1])
+    return len(pd.DataFrame(points.x.T).drop_duplicates())
 
 
 def _fit_points(

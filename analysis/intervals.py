@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.solver import Problem, Solution, minimise
+from analysis.solver import Problem, Rows, Solution, minimise
 
 Array = npt.NDArray[np.float64]
-Quantity = Callable[[Array], tuple[Array, Array]]
-"""Coordinates (m, p) -> a number each (m,) and its derivatives (m, p)."""
+Quantity = Callable[[Array, Rows], tuple[Array, Array]]
+"""Coordinates (m, p) of the quantities ``rows`` (m,) -> a number each (m,) and its derivatives (m, p)."""
 
 _STIFFNESS = 100.0  # of the pull against the profile's own curvature; keeps the walk smooth where the profile flattens
 _DOUBLINGS = 10  # a limit farther than 2^10 usual half-widths is no limit
@@ -49,9 +49,8 @@ def parameter_limits(task: Problem, solution: Solution, level: float) -> Limits:
     else:
         directions = np.tile(to_natural, (b, 1))
 
-        def quantity(coordinates: Array) -> tuple[Array, Array]:
-            vectors = directions if len(coordinates) == len(directions) else np.tile(directions, (2, 1))
-            return (vectors * coordinates).sum(axis=1), vectors
+        def quantity(coordinates: Array, rows: Rows) -> tuple[Array, Array]:
+            return (directions[rows] * coordinates).sum(axis=1), directions[rows]
 
         found = profile_limits(task, solution, np.repeat(np.arange(b), p), quantity, level)
         limits = _natural_bounds(task, Limits(found.low.reshape(b, p), found.high.reshape(b, p)))
@@ -73,9 +72,8 @@ def curve_limits(task: Problem, solution: Solution, z: Array, level: float, new_
         half = _student(task, level) * _deviation(task, solution) * np.sqrt(variance)
         return Limits(values[0] - half, values[0] + half)
 
-    def quantity(coordinates: Array) -> tuple[Array, Array]:
-        places = sizes if sizes.shape[1] == len(coordinates) else np.tile(sizes, 2)
-        value, slope = task.model(coordinates, places[:, :, None])
+    def quantity(coordinates: Array, rows: Rows) -> tuple[Array, Array]:
+        value, slope = task.model(coordinates, sizes[:, rows, None])
         return value[:, 0], slope[:, 0]
 
     return profile_limits(task, solution, np.zeros(z.shape[1], dtype=np.int64), quantity, level, new_point)
@@ -96,7 +94,7 @@ def turning_point_limits(task: Problem, solution: Solution, level: float) -> tup
 
 
 def profile_limits(
-    task: Problem, solution: Solution, which: npt.NDArray[np.int64], quantity: Quantity, level: float,
+    task: Problem, solution: Solution, which: Rows, quantity: Quantity, level: float,
     new_point: bool = False,
 ) -> Limits:  # fmt: skip
     """Profile-likelihood limits (m,) of one quantity each, of the data sets ``which`` (m,)."""
@@ -104,7 +102,7 @@ def profile_limits(
     if task.freedom < 1:
         return Limits(np.full(m, np.nan), np.full(m, np.nan))
     best = solution.coordinates[which]
-    center, slope = quantity(best)
+    center, slope = quantity(best, np.arange(m))
     if _exact(task, solution):
         return Limits(center.copy(), center.copy())
     variance = _deviation(task, solution)[which] ** 2
@@ -123,7 +121,7 @@ class _Walk:
 
     task: Problem
     quantity: Quantity
-    which: npt.NDArray[np.int64]
+    which: Rows
     stiffness: Array
     threshold: float
     new_point: bool
@@ -133,15 +131,16 @@ class _Walk:
         variance = least / self.task.freedom
         inner, outer = np.zeros(len(sides)), np.ones(len(sides))
         inner_rise, outer_rise = np.full(len(sides), -np.sqrt(self.threshold)), np.full(len(sides), np.nan)
-        coordinates, value = start, center.copy()
+        coordinates, value, stuck = start, center, np.zeros(len(sides), dtype=bool)
         for _ in range(_DOUBLINGS + 1):
-            coordinates, value, rise = self.step(center + outer * sides, coordinates, least, variance)
-            outer_rise = rise
-            short = rise < 0
-            if not short.any():
+            before = value
+            coordinates, value, outer_rise = self.step(center + outer * sides, coordinates, least, variance)
+            short = outer_rise < 0
+            stuck |= short & (np.abs(value - before) <= 1e-9 * np.abs(sides))
+            if not (short & ~stuck).any():
                 break
-            inner, inner_rise = np.where(short, outer, inner), np.where(short, rise, inner_rise)
-            outer = np.where(short, outer * 2, outer)
+            inner, inner_rise = np.where(short, outer, inner), np.where(short, outer_rise, inner_rise)
+            outer = np.where(short & ~stuck, outer * 2, outer)
         endless = outer_rise < 0
         for round_ in range(_REFINEMENTS):
             # Regula falsi, with a bisection now and then: the rise is nearly straight unless the profile bends.
@@ -160,9 +159,11 @@ class _Walk:
     def step(self, goal: Array, start: Array, least: Array, variance: Array) -> tuple[Array, Array, Array]:
         """Pull the quantity towards a goal: coordinates, the quantity there, and how far beyond the threshold."""
 
-        def model(coordinates: Array) -> tuple[Array, Array]:
+        rows = np.arange(len(goal))
+
+        def model(coordinates: Array, rows: Rows) -> tuple[Array, Array]:
             values, slopes = self.task.model(coordinates)
-            value, slope = self.quantity(coordinates)
+            value, slope = self.quantity(coordinates, rows % (len(goal) // 2))
             return np.append(values, value[:, None], axis=1), np.append(slopes, slope[:, None, :], axis=1)
 
         target = np.append(self.task.target[self.which], goal[:, None], axis=1)
@@ -171,7 +172,7 @@ class _Walk:
         coordinates, total = minimise(model, target, weight, start, *self.task.law.limits(), tolerance=1e-9)
         cost = total + self.task.scatter[self.which] if self.new_point else self.task.cost(coordinates, self.which)
         excess = np.sqrt(np.maximum(cost - least, 0.0) / variance)
-        return coordinates, self.quantity(coordinates)[0], excess - np.sqrt(self.threshold)
+        return coordinates, self.quantity(coordinates, rows % (len(goal) // 2))[0], excess - np.sqrt(self.threshold)
 
 
 def _natural_bounds(task: Problem, limits: Limits) -> Limits:
@@ -207,7 +208,7 @@ def _leverage(task: Problem, coordinates: Array, slope: Array) -> Array:
     """slope' (J'J)^-1 slope (m,): the quantity's variance in units of the residuals', in linear approximation."""
     slopes = task.model(coordinates)[1]
     curvature = np.swapaxes(slopes * task.weight[:, None], 1, 2) @ slopes
-    unit = 1 / np.sqrt(np.maximum(np.einsum("mpp->mp", curvature), 1e-300))
+    unit = 1 / np.sqrt(np.maximum(np.einsum("mpp->mp", curvature), 1e-100))
     matrix = curvature * unit[:, :, None] * unit[:, None, :] + 1e-12 * np.eye(slope.shape[1])
     scaled = slope * unit
     return np.asarray((scaled * np.linalg.solve(matrix, scaled[..., None])[..., 0]).sum(axis=1))

@@ -15,7 +15,9 @@ import numpy.typing as npt
 from analysis.laws import Law
 
 Array = npt.NDArray[np.float64]
-Model = Callable[[Array], tuple[Array, Array]]
+Rows = npt.NDArray[np.int64]
+Model = Callable[[Array, Rows], tuple[Array, Array]]
+"""Coordinates (m, p) of the problems ``rows`` (m,) -> values (m, n) and derivatives (m, n, p)."""
 
 _MAX_POINTS = 2000  # more are gathered: a law is straight within 1/2000 of the span of ln x
 _STARTS_KEPT = 8
@@ -47,7 +49,7 @@ class Problem:
         value, slope = self.law.curve(coordinates, self.z if z is None else z)
         return (np.log(value), slope / value[..., None]) if self.law.log_residuals else (value, slope)
 
-    def cost(self, coordinates: Array, which: npt.NDArray[np.int64] | slice = slice(None)) -> Array:
+    def cost(self, coordinates: Array, which: Rows | slice = slice(None)) -> Array:
         """The residual sum of squares (m,) of data sets ``which``, scatter within gathered points included."""
         residual = self.target[which] - self.model(coordinates)[0]
         total: Array = (self.weight * residual**2).sum(axis=1) + self.scatter[which]
@@ -67,7 +69,10 @@ def problem(law: Law, x: Array, y: Array) -> Problem:
 
 
 def _gather(z: Array, target: Array) -> tuple[Array, Array, Array, Array]:
-    """Replace the points of each narrow bin of z by their mean; exact where the bin's points share one z."""
+    """Replace the points of each narrow bin of z by their mean: z, target, weight, scatter.
+
+    Exact where the points of a bin share one z; else the scatter holds the curve's fall within a bin as well.
+    """
     low, high = z.min(), z.max()
     places = np.minimum(((z[0] - low) / (high - low) * _MAX_POINTS).astype(np.int64), _MAX_POINTS - 1)
     _, places = np.unique(places, return_inverse=True)
@@ -99,7 +104,7 @@ def solve(task: Problem) -> Solution:
     best = np.argsort(np.where(np.isfinite(costs), costs, np.inf), axis=1)[:, :_STARTS_KEPT]
     kept = np.take_along_axis(starts, best[:, :, None], axis=1).reshape(-1, p)
     target = np.repeat(task.target, best.shape[1], axis=0)
-    coordinates, cost = minimise(task.model, target, task.weight, kept, low, high)
+    coordinates, cost = minimise(lambda at, _: task.model(at), target, task.weight, kept, low, high)
     winner = cost.reshape(b, -1).argmin(axis=1)
     rows = np.arange(b)
     return Solution(coordinates.reshape(b, -1, p)[rows, winner], cost.reshape(b, -1)[rows, winner] + task.scatter)
@@ -113,34 +118,37 @@ def _solve_linear(task: Problem) -> Solution:
     return Solution(coordinates, task.cost(coordinates))
 
 
-def minimise(model: Model, target: Array, weight: Array, start: Array, low: Array, high: Array, tolerance: float = 1e-13) -> tuple[Array, Array]:
+def minimise(
+    model: Model, target: Array, weight: Array, start: Array, low: Array, high: Array, *, tolerance: float = 1e-13
+) -> tuple[Array, Array]:
     """Levenberg-Marquardt within a box, for b problems at once: coordinates (b, p) and cost (b,).
 
-    ``model`` maps coordinates to values (b, n) and derivatives (b, n, p); weight is (n,) or (b, n). A coordinate at a
-    limit that the gradient pushes against is held there. Steps are scaled by the curvature of each coordinate
-    (Marquardt 1963), so units do not matter. A problem is settled when a step gains less than ``tolerance`` of its cost.
+    Target (b, n), weight (b, n) or (1, n), start (b, p), limits (p,). A coordinate at a limit that the gradient pushes
+    against is held there. Steps are scaled by the curvature of each coordinate (Marquardt 1963), so units do not
+    matter. A problem is settled, and no longer computed, when a step gains less than ``tolerance`` of its cost.
     """
+    weight = np.broadcast_to(weight, target.shape)
+    coordinates, damping, rows = start.copy(), np.full(len(start), 1e-3), np.arange(len(start))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        coordinates = start.copy()
-        values, slopes = model(coordinates)
+        values, slopes = (np.array(part) for part in model(coordinates, rows))
         cost = _cost(target, values, weight)
-        damping, open_ = np.full(len(start), 1e-3), np.ones(len(start), dtype=bool)
         for _ in range(_ITERATIONS):
-            gradient, curvature = _normal_equations(target - values, slopes, weight)
-            held = ((coordinates <= low) & (gradient < 0)) | ((coordinates >= high) & (gradient > 0))
-            step = _damped_step(gradient, curvature, held, damping)
-            trial = np.where(open_[:, None], np.clip(coordinates + step, low, high), coordinates)
-            trial_values, trial_slopes = model(trial)
-            trial_cost = _cost(target, trial_values, weight)
-            better = open_ & (trial_cost <= cost)
-            settled = better & (cost - trial_cost <= tolerance * cost)
-            coordinates[better], cost[better] = trial[better], trial_cost[better]
-            values[better], slopes[better] = trial_values[better], trial_slopes[better]
-            damping = np.where(better, damping * 0.2, damping * 5.0)
-            open_ &= ~settled & (damping < 1e12)
-            if not open_.any():
+            here = coordinates[rows]
+            gradient, curvature = _normal_equations(target[rows] - values[rows], slopes[rows], weight[rows])
+            held = ((here <= low) & (gradient < 0)) | ((here >= high) & (gradient > 0))
+            trial = np.clip(here + _damped_step(gradient, curvature, held, damping[rows]), low, high)
+            trial_values, trial_slopes = model(trial, rows)
+            trial_cost = _cost(target[rows], trial_values, weight[rows])
+            better = trial_cost <= cost[rows]
+            settled = better & (cost[rows] - trial_cost <= tolerance * cost[rows])
+            taken = rows[better]
+            coordinates[taken], cost[taken] = trial[better], trial_cost[better]
+            values[taken], slopes[taken] = trial_values[better], trial_slopes[better]
+            damping[rows] *= np.where(better, 0.2, 5.0)
+            rows = rows[~settled & (damping[rows] < 1e12)]
+            if not len(rows):
                 break
-        return coordinates, cost
+    return coordinates, cost
 
 
 def _cost(target: Array, values: Array, weight: Array) -> Array:
@@ -149,7 +157,7 @@ def _cost(target: Array, values: Array, weight: Array) -> Array:
 
 
 def _normal_equations(residual: Array, slopes: Array, weight: Array) -> tuple[Array, Array]:
-    weighted = slopes * np.broadcast_to(weight, residual.shape)[..., None]
+    weighted = slopes * weight[..., None]
     gradient = np.einsum("bnp,bn->bp", weighted, residual)
     curvature = np.swapaxes(weighted, 1, 2) @ slopes
     return np.nan_to_num(gradient), np.nan_to_num(curvature)

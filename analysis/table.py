@@ -65,7 +65,9 @@ _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
 def column(table: pd.DataFrame, name: str) -> pd.Series:
     """One column of a table; ``TableError`` with the columns there are if it has no such one."""
     if name not in table.columns:
-        raise TableError("a table has no such column", given=name, allowed=one_of(map(str, table.columns), name))
+        names = [str(column) for column in table.columns]
+        near = next((column for column in names if column.lower() == name.lower()), name)
+        raise TableError("a table has no such column", given=name, allowed=one_of(names, near))
     return table[name]
 
 
@@ -122,14 +124,19 @@ def numeric_points(
         values, faults = _numbers(table, name, name in positive)
         for fault, rows in faults.items():
             if count := int((rows & usable).sum()):
-                warnings.append(f"{count} {'row' if count == 1 else 'rows'} left out: {name} is {fault}")
+                warnings.append(left_out(count, f"{name} is {fault}"))
             usable &= ~rows
         columns.append(values)
     if not usable.any():
         where = None if group is None else f"group {group}"
         raise TableError("no row can be used", where=where, given="; ".join(warnings), allowed="rows with numbers")
-    sizes = np.array([values[usable] for values in columns[:-1]]).reshape(len(x), -1)
+    sizes = np.array([values[usable] for values in columns[:-1]]).reshape(len(x), usable.sum())
     return Points(sizes, columns[-1][usable], table.index.to_numpy()[usable], tuple(warnings))
+
+
+def left_out(count: int, reason: str) -> str:
+    """The warning about rows that are not used."""
+    return f"{count} {'row' if count == 1 else 'rows'} left out: {reason}"
 
 
 def _numbers(table: pd.DataFrame, name: str, positive: bool) -> tuple[Array, dict[str, npt.NDArray[np.bool_]]]:
@@ -138,7 +145,7 @@ def _numbers(table: pd.DataFrame, name: str, positive: bool) -> tuple[Array, dic
     missing = raw.isna().to_numpy(dtype=bool)
     if not pd.api.types.is_numeric_dtype(raw):
         blank = raw.astype("string").str.strip().str.lower().isin(["", "nan", "na", "n/a", "none", "null", "-"])
-        missing |= blank.to_numpy(dtype=bool)
+        missing = missing | blank.to_numpy(dtype=bool)
     values = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     text = np.isnan(values) & ~missing
     if text.any() and text.sum() + missing.sum() == len(raw):

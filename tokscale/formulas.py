@@ -2,7 +2,8 @@
 
 FLOPs are two per multiply-accumulate, counted in matrix products, convolutions and attention alone, as torch's
 FlopCounterMode does; attention is counted whole, also where it is causal. The GFLOPs of ViTok's Table 1 are
-multiply-accumulates, half of these. Parameters are exactly, FLOPs to within 1 %, those of the modules built.
+multiply-accumulates, half of these. Parameters are exactly those of the modules built; FLOPs too for tokenizers, and
+for probes but for their density. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -24,13 +25,14 @@ from tokscale.presets import gpt_mlp_width, vit_mlp_width
 
 
 class BottleneckNumbers(NamedTuple):
-    """A bottleneck in numbers: channels from the encoder, channels of a latent, codes, own parameters, its label."""
+    """A bottleneck in numbers."""
 
     encoder_channels: int
     latent_dim: int
     codebook_size: int | None
     params: int
-    looked_up: int  # codes that each latent is multiplied with
+    looked_up: int
+    """codes that each latent is compared with, one product each"""
     label: str
 
 
@@ -56,6 +58,7 @@ _BOTTLENECKS: dict[type, Callable[[Any], BottleneckNumbers]] = {
 
 
 def bottleneck_numbers(config: BottleneckConfig) -> BottleneckNumbers:
+    """What the formulas and the label need of a bottleneck; a new kind is one function and one row of the table."""
     return _BOTTLENECKS[type(config)](config)
 
 

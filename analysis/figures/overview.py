@@ -27,10 +27,10 @@ def overview(table: pd.DataFrame, *, by: str = "decoder", look: str = "paper") -
         columns = [by] if by in points and points[by].nunique() > 1 else []
         series = [Series(label, rows, _law(rows)) for label, rows in split(points, columns)] if len(points) else []
         scaling_curve(series, left, x="bottleneck_floats", y="psnr")
-        left.set_title("Reconstruction grows with the bottleneck", loc="left")
+        left.set_title("Reconstruction against bottleneck size", loc="left")
         kinds = [c for c in ("bottleneck", by) if c in table and table[c].nunique() > 1]
         rate_distortion(table, right, by=kinds)
-        right.set_title("... and so does what it costs to model", loc="left")
+        right.set_title("Reconstruction against the rate under a probe", loc="left")
         for axes in (left, right):
             if not axes.has_data():
                 axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#595959")

@@ -43,7 +43,7 @@ def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFram
     # A size's letter sorts badly (B, L, S): groups of one kind stand in the order of their parameters.
     sizes = [c for c in ("encoder", "decoder") if c in by and f"{c}_params" in table]
     others = [c for c in by if c not in sizes]
-    places = {c: {value: i for i, value in enumerate(sorted(table[c].dropna().unique()))} for c in others}
+    places = {c: {value: i for i, value in enumerate(_ordered(table, c))} for c in others}
     groups.sort(
         key=lambda g: (
             [places[c].get(g[0][c], len(places[c])) for c in others],
@@ -51,6 +51,13 @@ def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFram
         )
     )
     return [(group_label(values), rows) for values, rows in groups]
+
+
+def _ordered(table: pd.DataFrame, column: str) -> list[object]:
+    values = sorted(table[column].dropna().unique())
+    if column == "bottleneck":
+        values.sort(key=lambda kind: list(NAMES).index(kind) if kind in NAMES else len(NAMES))
+    return values
 
 
 def group_label(values: dict[str, object]) -> str:

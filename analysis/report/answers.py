@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -35,8 +35,8 @@ def sentences(table: pd.DataFrame, answers: Sequence[Answer]) -> list[tuple[str,
     return [one for one in found if one is not None][:MOST]
 
 
-def _first(candidates: object) -> tuple[str, str] | None:
-    return next((one for one in candidates if one is not None), None)  # type: ignore[attr-defined]
+def _first(candidates: Iterable[tuple[str, str] | None]) -> tuple[str, str] | None:
+    return next((one for one in candidates if one is not None), None)
 
 
 def per_doubling(fit: Fit) -> tuple[float, float, float] | None:

@@ -30,14 +30,21 @@ def what_was_run(sweep: Sweep) -> str:
     table = sweep.table
     if table.empty:
         return f"The sweep {sweep.name} has no finished trial yet. {_duration(sweep)}".strip()
-    done = int((table["status"] == "done").sum()) if "status" in table else len(table)
-    parts = [f"{_number(len(table), 'trial')}, {_all(done, len(table))} done: {_bottlenecks(table)}{_decoders(table)}."]
+    parts = [f"{_states(sweep)}: {_bottlenecks(table)}{_decoders(table)}."]
     parts += [_training(table), _probing(sweep), _duration(sweep)]
     return " ".join(part for part in parts if part)
 
 
-def _all(done: int, total: int) -> str:
-    return "all" if done == total else str(done)
+def _states(sweep: Sweep) -> str:
+    """``17 trials, of which 16 done and 1 failed``, by the summary or, without one, by the table."""
+    states = sweep.summary.get("trials") or {}
+    if not states and "status" in sweep.table:
+        states = sweep.table["status"].value_counts().to_dict()
+    states = {state: n for state, n in states.items() if n}
+    total = _number(sum(states.values()) or len(sweep.table), "trial")
+    if set(states) <= {"done"}:
+        return f"{total}, all done" if states else total
+    return f"{total}, of which {listed(f'{n} {state}' for state, n in states.items())}"
 
 
 def _number(n: int, noun: str) -> str:
@@ -53,7 +60,7 @@ def listed(words: Iterable[object]) -> str:
 def _bottlenecks(table: pd.DataFrame) -> str:
     if "bottleneck" not in table:
         return "tokenizers"
-    return listed(_bottleneck(str(kind), rows) for kind, rows in table.groupby("bottleneck"))
+    return listed(_bottleneck(str(kind), rows) for kind, rows in table.groupby("bottleneck", sort=False))
 
 
 def _bottleneck(kind: str, rows: pd.DataFrame) -> str:
@@ -121,12 +128,15 @@ def _duration(sweep: Sweep) -> str:
 
 
 def _longest(stages: Sequence[dict[str, object]]) -> str:
-    spent = {str(s.get("kind")): s["seconds"] for s in stages if isinstance(s.get("seconds"), (int, float))}
-    total = sum(spent.values())  # type: ignore[arg-type]
+    spent: dict[str, float] = {}
+    for stage in stages:
+        if isinstance(seconds := stage.get("seconds"), (int, float)):
+            spent[str(stage.get("kind"))] = float(seconds)
+    total = sum(spent.values())
     if total <= 0:
         return ""
-    kind = max(spent, key=lambda name: float(spent[name]))  # type: ignore[arg-type]
-    return f"; the longest part was the stage {kind}, {100 * float(spent[kind]) / float(total):.0f} % of the work"  # type: ignore[arg-type]
+    kind = max(spent, key=lambda name: spent[name])
+    return f"; the longest part was the stage {kind}, {100 * spent[kind] / total:.0f}\N{NO-BREAK SPACE}% of the work"
 
 
 def duration(seconds: float) -> str:

@@ -99,7 +99,8 @@ def fits(content: Content) -> Html:
     """Every fit, and what is not fitted."""
     reading = (
         "R² is on the scale on which each law was fitted (log y for power laws). The hold-out error is that of ln y at "
-        "the largest size, predicted from the other sizes. AICc compares laws on the same points; lower is better."
+        "the largest size, predicted from the other sizes. AICc compares laws on the same points; lower is "
+        "better. Seeds of one configuration are averaged: n counts configurations."
     )
     table = content.sweep.table
     return section(

@@ -100,7 +100,7 @@ def make_sweep(root: Path, table: pd.DataFrame | None = None, **summary: Any) ->
     content = {
         "sweep": "sizes", "title": "How large should the bottleneck be?", "command": "tokscale run sizes.yaml",
         "started": "2026-01-05T10:00:00+00:00", "finished": "2026-01-05T10:05:12+00:00", "wall_seconds": 312.4,
-        "gpu_seconds": 0.0, "trials": {"done": 16, "failed": 1},
+        "gpu_seconds": 0.0, "trials": {"done": 16, "failed": 1, "running": 0},
         "stages": [
             {"kind": "tokenizer", "done": 16, "failed": 1, "running": 0, "new": 0, "seconds": 344.0},
             {"kind": "reconstruction", "done": 16, "failed": 0, "running": 0, "new": 0, "seconds": 40.0},
@@ -227,7 +227,7 @@ def test_numbers_are_the_fits(page: Page) -> None:
 
 def test_answers_tell_what_the_rows_were_made_of(page: Page) -> None:
     answers = page.text["head"].replace("\N{NO-BREAK SPACE}", " ")
-    assert "16 trials, all done" in answers
+    assert "17 trials, of which 16 done and 1 failed: KL bottlenecks" in answers
     assert "KL bottlenecks of E = 32 to 512 floats (5 sizes)" in answers
     assert "FSQ bottlenecks of 64 to 192 bits (3 sizes)" in answers
     found = re.search(r"adds ([\d.]+) dB \[([\d.]+), ([\d.]+)\] of PSNR \(mean over 8 pairs", answers)
@@ -268,10 +268,10 @@ def test_originals_are_shown_once(page: Page) -> None:
             lambda t: t[t["decoder"] == "B"].drop(columns=["ar_loss", "ar_bits_per_image", "ar_bits_per_pixel"]),
             "No probe was trained",
         ),
-        (lambda t: t[t["decoder"] == "S"], "10"),
-        (lambda t: t.iloc[:1], "1 trial"),
+        (lambda t: t[t["decoder"] == "S"], "decoder S (400 k parameters)"),
+        (lambda t: t.iloc[:1], "only one size"),
         (lambda t: t[["trial", "status"]], "No answer can be drawn yet"),
-        (lambda t: t.assign(psnr=math.nan, ssim=math.inf), "PSNR"),
+        (lambda t: t[t["decoder"] == "S"].assign(psnr=math.nan, ssim=math.inf), "PSNR, SSIM, LPIPS"),
         (lambda t: t.iloc[:0], "no finished trial"),
     ],
     ids=["no-probe", "one-decoder", "one-trial", "two-columns", "no-psnr", "nothing-done"],

@@ -99,7 +99,7 @@ def test_fewer_images_than_announced_make_a_shorter_file(tmp_path, written):
     arrays = make(CONTINUOUS, 200)
     write_split(tmp_path, "train", CONTINUOUS, arrays)
     few = {name: tensor[:written] for name, tensor in arrays.items()}
-    assert not write_split(tmp_path, "validation", CONTINUOUS, few, count=1_000_000).full
+    assert write_split(tmp_path, "validation", CONTINUOUS, few, count=1_000_000).written == written
     finish_latents(tmp_path, CONTINUOUS, num_classes=10)
     validation = open_latents(tmp_path).validation
     assert len(validation) == written
@@ -108,7 +108,7 @@ def test_fewer_images_than_announced_make_a_shorter_file(tmp_path, written):
 
 def test_images_beyond_the_count_are_dropped(tmp_path):
     arrays = make(codes(16), 50)
-    assert write_split(tmp_path, "train", codes(16), arrays, count=10).full
+    assert write_split(tmp_path, "train", codes(16), arrays, count=10).written == 10
     assert (np.load(tmp_path / "train.indices.npy") == arrays["indices"][:10].numpy()).all()
 
 

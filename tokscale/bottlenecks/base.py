@@ -34,6 +34,9 @@ class Bottleneck(nn.Module, ABC):
     since bfloat16 would move latents to other codes. Random numbers come from torch's global generator.
     """
 
+    feature_gain = 1.0
+    """factor on the first weights of the encoder's last layer, for bottlenecks that care how large features start"""
+
     def __init__(self, encoder_channels: int, latent_dim: int, codebook_size: int | None) -> None:
         super().__init__()
         self.encoder_channels = encoder_channels

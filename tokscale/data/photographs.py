@@ -1,4 +1,6 @@
-"""Real photographs without a download: ``python -m tokscale.data.photographs OUT [--size 64] [--per-photo N] [--seed 0]``.
+"""Real photographs without a download.
+
+    python -m tokscale.data.photographs OUT [--size 64] [--per-photo 500] [--seed 0]
 
 scikit-image and scikit-learn carry a few sample photographs inside their wheels. This script cuts them into square
 crops, a class folder for each photograph, below ``train/`` and ``val/`` as ``data: {kind: image_folder, root: OUT}``
@@ -17,7 +19,6 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from tokscale.data.crops import center_crop
@@ -47,7 +48,8 @@ def find_photographs() -> list[Path]:
     found: list[Path] = []
     for package, (folder, names) in PHOTOGRAPHS.items():
         spec = find_spec(package)
-        assert spec is not None and spec.origin is not None
+        assert spec is not None
+        assert spec.origin is not None
         paths = (Path(spec.origin).parent / folder / name for name in names)
         found += [path for path in paths if path.is_file()]
     if not found:

@@ -9,7 +9,6 @@ import numpy as np
 from tokscale.config import ProceduralData
 from tokscale.data.dead_leaves import STYLES, render, scenes
 from tokscale.data.images import Batch, ImageSet, Split, as_batch
-from tokscale.errors import ConfigError
 
 
 class ProceduralImages(ImageSet):
@@ -20,11 +19,6 @@ class ProceduralImages(ImageSet):
     """
 
     def __init__(self, config: ProceduralData, split: Split):
-        if not 1 <= config.classes <= len(STYLES):
-            raise ConfigError(
-                "no such number of procedural classes", where="data.classes", given=config.classes,
-                allowed=f"1 to {len(STYLES)}",
-            )  # fmt: skip
         self.seed, self.split, self.resolution = config.seed, split, config.resolution
         self.num_classes = config.classes
         self.class_names = [style.name for style in STYLES[: config.classes]]

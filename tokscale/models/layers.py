@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from tokscale.presets import vit_mlp_width
 
 
-def linear(inputs: int, outputs: int, *, bias: bool = True, parts: int = 1) -> nn.Linear:
+def linear(inputs: int, outputs: int, *, bias: bool = True, parts: int = 1, gain: float = 1.0) -> nn.Linear:
     """A linear layer with Xavier-uniform weights and zero bias; ``parts`` layers in one are each drawn as their own."""
     layer = nn.Linear(inputs, outputs, bias=bias)
     for part in layer.weight.detach().chunk(parts):
-        nn.init.xavier_uniform_(part)
+        nn.init.xavier_uniform_(part, gain)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer

@@ -93,7 +93,8 @@ def build_tokenizer(config: TokenizerConfig, resolution: int) -> Tokenizer:
     """
     grid = _grid_of(resolution, resolution, config.patch)
     bottleneck = build_bottleneck(config.bottleneck)
-    encoder = VitEncoder(config.encoder, config.patch, grid, bottleneck.encoder_channels)
+    channels, gain = bottleneck.encoder_channels, bottleneck.feature_gain
+    encoder = VitEncoder(config.encoder, config.patch, grid, channels, gain)
     decoder = VitDecoder(config.decoder, config.patch, grid, bottleneck.latent_dim)
     return Tokenizer(encoder, bottleneck, decoder, config.patch, grid)
 

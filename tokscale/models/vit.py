@@ -26,16 +26,21 @@ def from_patches(patches: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
 
 
 class VitEncoder(nn.Module):
-    """Patch embedding, blocks, final LayerNorm, and a linear layer to the bottleneck's channels."""
+    """Patch embedding, blocks, final LayerNorm, and a linear layer to the bottleneck's channels.
 
-    def __init__(self, size: TransformerSize, patch: int, grid: tuple[int, int], channels: int) -> None:
+    ``gain`` is the factor on that last layer's first weights: features start with a spread of about 1.4 x gain.
+    """
+
+    def __init__(
+        self, size: TransformerSize, patch: int, grid: tuple[int, int], channels: int, gain: float = 1.0
+    ) -> None:
         super().__init__()
         self.patch = patch
         # A convolution with kernel = stride = patch, written as the matrix product that it is: processors are slower at
         # strided convolutions, and several times slower at the transposed one that ends the decoder.
         self.embedding = linear(3 * patch * patch, size.width)
         self.transformer = Transformer(size.width, size.depth, size.heads, grid)
-        self.head = linear(size.width, channels)
+        self.head = linear(size.width, channels, gain=gain)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) to features (b, n, channels)."""

@@ -69,11 +69,14 @@ def mixture_from(numbers: Tensor, mixtures: int, dim: int) -> Mixture:
 def initial_numbers(mixtures: int, dim: int) -> Tensor:
     """Numbers (m (1 + 2d),) of a mixture near the standard normal, its components told apart by their means.
 
-    Equal components would get equal gradients for ever. Means of spread s and scales of sqrt(1 - s^2) leave every
-    channel's mean square at 1.
+    Equal components would get equal gradients for ever, and neighbours tend to stay on one mode: so each channel's
+    means are evenly spaced quantiles of a normal, in an order of its own. Means of spread s and scales of sqrt(1 - s^2)
+    leave every channel's mean square at 1.
     """
     spread = INITIAL_SPREAD if mixtures > 1 else 0.0
+    quantiles = torch.special.ndtri((torch.arange(mixtures) + 0.5) / mixtures)
+    quantiles = spread * quantiles / quantiles.square().mean().sqrt().clamp(min=1e-6)
+    means = torch.stack([quantiles[torch.randperm(mixtures)] for _ in range(dim)], dim=1)
     log_scale = 0.5 * math.log(1 - spread**2)
     raw = MIN_LOG_SCALE + math.log(math.expm1(log_scale - MIN_LOG_SCALE))
-    means = spread * torch.randn(mixtures, dim)
     return torch.cat([torch.zeros(mixtures, 1), means, torch.full((mixtures, dim), raw)], dim=1).flatten()

@@ -11,6 +11,12 @@ from tokscale.config import ImageFolderData, ProceduralData
 from tokscale.data import evaluation_batches, open_images, to_model_range, to_uint8, train_batches
 from tokscale.errors import ConfigError
 
+# What a loader says on a machine with fewer cores than workers, and newer Pythons of any fork beside threads.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
+]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

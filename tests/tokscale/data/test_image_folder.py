@@ -13,6 +13,12 @@ from tokscale.data import evaluation_batches, open_images, train_batches
 from tokscale.data.folder import list_images
 from tokscale.errors import DataError
 
+# What a loader says on a machine with fewer cores than workers, and newer Pythons of any fork beside threads.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded"),
+]
+
 
 def write(path, level=0, size=(20, 16)):
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -124,12 +124,20 @@ def test_bf16_autocast_trains_and_leaves_latents_in_float32(bottleneck):
     assert all(parameter.grad.isfinite().all() for parameter in tokenizer.parameters())
 
 
+@pytest.mark.parametrize("preset", SMALL)
+def test_fsq_features_start_where_the_bound_has_a_gradient(preset):
+    tokenizer = small(BOTTLENECKS[2], preset, "pico")
+    features = tokenizer.encoder(torch.rand(8, 3, 16, 16) * 2 - 1)
+    assert 0.05 < features.std() < 0.3
+    assert features.abs().max() < 1
+
+
 def test_a_tiny_tokenizer_overfits_eight_images():
     tokenizer = small(KLBottleneck(channels=16, weight=1e-6))
     images = torch.rand(8, 3, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
-    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=2e-3)
+    optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=4e-3)
     errors = []
-    for _ in range(200):
+    for _ in range(100):
         reconstruction, result = tokenizer(images)
         error = (reconstruction - images).square().mean()
         optimizer.zero_grad()
@@ -137,4 +145,4 @@ def test_a_tiny_tokenizer_overfits_eight_images():
         optimizer.step()
         errors.append(error.item())
     assert errors[-1] < 0.1 * errors[0]
-    assert errors[-1] < 0.1 * images.var().item()
+    assert errors[-1] < 0.25 * images.var().item()

@@ -17,10 +17,13 @@ from tokscale.probes import AutoregressiveProbe, build_probe, draw_tokens
 TOKENS, CODES = 16, 6
 
 
-def small_probe(spec: LatentSpec, num_classes: int, *, seed: int = 0, **changes: object) -> AutoregressiveProbe:
+def small_probe(
+    spec: LatentSpec, num_classes: int, *, seed: int = 0, depth: int = 2, **changes: object
+) -> AutoregressiveProbe:
     """An untrained probe of width 32 without dropout; its seed is torch's from here on."""
     torch.manual_seed(seed)
-    settings = {"size": TransformerSize(width=32, depth=2, heads=2), "dropout": 0, "class_dropout": 0, "mixtures": 2}
+    size = TransformerSize(width=32, depth=depth, heads=2)
+    settings = {"size": size, "dropout": 0, "class_dropout": 0, "mixtures": 2}
     return build_probe(ProbeConfig(**(settings | changes)), spec, num_classes)
 
 
@@ -87,7 +90,8 @@ def train() -> Callable[..., AutoregressiveProbe]:
 def chain() -> SimpleNamespace:
     """One Markov chain and a probe trained on it."""
     source = Chains(1)
-    return SimpleNamespace(source=source, probe=train_probe(small_probe(source.spec, 1), source.batches, steps=200))
+    probe = small_probe(source.spec, 1, depth=1)
+    return SimpleNamespace(source=source, probe=train_probe(probe, source.batches, steps=120))
 
 
 @pytest.fixture(scope="session")
@@ -95,4 +99,4 @@ def class_chains() -> SimpleNamespace:
     """Markov chains that differ by class, and a probe trained on them with and without the class."""
     source = Chains(3)
     probe = small_probe(source.spec, 3, class_dropout=0.3)
-    return SimpleNamespace(source=source, probe=train_probe(probe, source.batches, steps=350))
+    return SimpleNamespace(source=source, probe=train_probe(probe, source.batches, steps=250))

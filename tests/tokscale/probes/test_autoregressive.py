@@ -27,10 +27,10 @@ def batch(spec, count=6, seed=0):
     return torch.randn(count, spec.tokens, spec.dim, generator=generator), labels
 
 
-def lively(probe):
+def lively(probe, std=0.3):
     """The same probe with a head that says something."""
     with torch.no_grad():
-        probe.tokens.head.weight.normal_(std=0.3)
+        probe.tokens.head.weight.normal_(std=std)
     return probe
 
 
@@ -108,7 +108,7 @@ def test_codes_are_a_distribution_over_all_sequences(probe_of):
 
 def test_the_density_integrates_to_one_over_raw_latents(probe_of):
     spec = LatentSpec("continuous", (1, 2), 2, 1)
-    probe = lively(probe_of(spec, 1)).eval()
+    probe = lively(probe_of(spec, 1), std=0.1).eval()
     probe.set_normalisation(torch.tensor([3.0]), torch.tensor([0.2]))
     axis = torch.linspace(1, 5, 201)
     every = torch.cartesian_prod(axis, axis)[..., None]
