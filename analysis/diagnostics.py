@@ -57,7 +57,7 @@ def holdout_rmsle(law: Law, x: Array, y: Array) -> float | None:
     predicted = law.curve(solve(task).coordinates, z[:, None, :])[0][0]
     if (predicted <= 0).any() or (y[held] <= 0).any():
         return None
-    return float(np.sqrt(np.mean(np.log(predicted / y[held]) ** 2)))
+    return float(np.sqrt(np.mean((np.log(predicted) - np.log(y[held])) ** 2)))
 
 
 def warnings_of(task: Problem, solution: Solution, x: Array, y: Array, names: Sequence[str], level: float) -> list[str]:
@@ -109,7 +109,8 @@ def _outliers(
         name = task.law.parameters[place]
         before, after = values[place] - shifts[row, place], values[place]
         if name in task.law.positive:
-            before, after = np.exp(before), np.exp(after)
+            with np.errstate(over="ignore"):
+                before, after = np.exp([before, after])
         sizes = ", ".join(f"{column} = {size:g}" for column, size in zip(names, x[:, row], strict=False))
         found.append(f"the point {names[-1]} = {y[row]:.4g} at {sizes} moves {name} from {before:.4g} to {after:.4g}, "
                      "out of its interval without that point")  # fmt: skip

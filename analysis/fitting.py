@@ -18,6 +18,7 @@ from analysis.solver import Problem, Solution, problem, solve
 from analysis.table import Points, column, left_out, numeric_points, select
 from tokscale.errors import TableError, UsageError
 
+_LEAST_SPAN = 1.001  # closer sizes leave a parabola in log x to rounding errors
 _CHUNK = 1024  # intervals of the curve are found for this many places at once
 
 
@@ -84,7 +85,8 @@ class Fit:
                                         kind == "prediction") for start in range(0, z.shape[1], _CHUNK)]  # fmt: skip
         for name in ("low", "high"):
             side = np.concatenate([getattr(part, name) for part in parts])
-            table[name] = np.exp(side) if self.task.law.log_residuals else side
+            with np.errstate(over="ignore"):
+                table[name] = np.exp(side) if self.task.law.log_residuals else side
         return table
 
     @property
@@ -104,7 +106,7 @@ class Fit:
             "y": self.y,
             "group": self.group,
             "n": self.n,
-            "parameters": {name: {"value": parameter.value, "low": parameter.low, "high": parameter.high}
+            "parameters": {name: {"value": _finite(parameter.value), "low": parameter.low, "high": parameter.high}
                            for name, parameter in self.parameters.items()},
             "interval": self.interval,
             "r2": self.r2,
@@ -127,6 +129,11 @@ class Fit:
         if self.optimum is not None:
             lines.append("  {kind} {y:.4g} at x = {x:.4g} [{low:.4g}, {high:.4g}]".format(**self.optimum))
         return "\n".join([*lines, *(f"  warning: {warning}" for warning in self.warnings)])
+
+
+def _finite(number: float) -> float | None:
+    """A scale beyond the range of floats (a steep law far from x = 1) does not exist in JSON."""
+    return number if math.isfinite(number) else None
 
 
 def shown(number: float | None) -> str:
@@ -226,12 +233,15 @@ def _fit_points(
             where=None if group is None else f"group {group}",
             given=f"{distinct} different in {len(points.y)} usable rows",
         )
+    for name, sizes in zip(x, points.x, strict=True):
+        if sizes.max() < _LEAST_SPAN * sizes.min():
+            raise TableError("a column hardly varies", given=f"{name} from {sizes.min():.9g} to {sizes.max():.9g}")
     task = problem(law, points.x, points.y[None])
     solution = solve(task)
     limits = intervals.parameter_limits(task, solution, interval)
     parameters = _parameters(task, solution, limits)
     found = diagnostics.warnings_of(task, solution, points.x, points.y, (*x, y), interval)
-    found += _open_ends(parameters) if task.freedom > 0 else []
+    found += _open_ends(law, parameters) if task.freedom > 0 else []
     return Fit(
         law.name, x, y, group, len(points.y), parameters, interval,
         diagnostics.r_squared(task, solution),
@@ -246,23 +256,26 @@ def _parameters(task: Problem, solution: Solution, limits: intervals.Limits) -> 
     values = task.law.from_unit(task.center) @ solution.coordinates[0]
     parameters = {}
     for place, name in enumerate(task.law.parameters):
-        value = math.exp(values[place]) if name in task.law.positive else float(values[place])
+        with np.errstate(over="ignore"):
+            value = float(np.exp(values[place]) if name in task.law.positive else values[place])
         ends = (float(limits.low[0, place]), float(limits.high[0, place]))
-        parameters[name] = Parameter(value, *(end if math.isfinite(end) else None for end in ends))
+        parameters[name] = Parameter(value, *(_finite(end) for end in ends))
     return parameters
 
 
-def _open_ends(parameters: Mapping[str, Parameter]) -> list[str]:
+def _open_ends(law: Law, parameters: Mapping[str, Parameter]) -> list[str]:
     """Warnings about parameters that the points do not pin down."""
     found = []
     for name, parameter in parameters.items():
         missing = [side for side in ("low", "high") if getattr(parameter, side) is None]
-        if name == "floor" and not parameter.low:
-            found.append("a floor of zero is not excluded")
         if missing:
             found.append(
                 f"{name} has no {' and no '.join({'low': 'lower', 'high': 'upper'}[s] for s in missing)} limit"
             )
+        least = law.bounds.get(name, (-math.inf, math.inf))[0]
+        if parameter.low is not None and parameter.low <= least:
+            excluded = f"{name} = {least:g} is not excluded"
+            found.append(excluded if name == "floor" else f"{excluded}: these points do not bend enough for {law.name}")
     return found
 
 

@@ -44,7 +44,7 @@ def parameter_limits(task: Problem, solution: Solution, level: float) -> Limits:
     to_natural = task.law.from_unit(task.center)
     values = solution.coordinates @ to_natural.T
     if task.law.linear:
-        half = _student(task, level) * _deviation(task, solution)[:, None] * np.sqrt(np.diag(_unscaled(task)))
+        half = _student(task, level) * _deviation(task, solution)[:, None] * np.linalg.norm(_root(task), axis=1)
         limits = Limits(values - half, values + half)
     else:
         directions = np.tile(to_natural, (b, 1))
@@ -68,7 +68,7 @@ def curve_limits(task: Problem, solution: Solution, z: Array, level: float, new_
     sizes = z - task.center
     if task.law.linear:
         values, slopes = task.model(solution.coordinates, sizes[:, None, :])
-        variance = np.einsum("mp,pq,mq->m", slopes[0], _unscaled(task), slopes[0]) + float(new_point)
+        variance = ((slopes[0] @ _root(task)) ** 2).sum(axis=1) + float(new_point)
         half = _student(task, level) * _deviation(task, solution) * np.sqrt(variance)
         return Limits(values[0] - half, values[0] + half)
 
@@ -83,14 +83,15 @@ def turning_point_limits(task: Problem, solution: Solution, level: float) -> tup
     """Fieller's interval of log2 x at a parabola's turning point; None unless its curvature is beyond doubt."""
     slope, curvature = solution.coordinates[0, 1:]
     width = (_student(task, level) * _deviation(task, solution)[0]) ** 2
-    cov = _unscaled(task)[1:, 1:] * width
+    root = _root(task)[1:]
+    cov = root @ root.T * width
     # Points t with (slope + 2 t curvature)^2 <= width Var(...): a quadratic inequality in t.
     a = 4 * (curvature**2 - cov[1, 1])
     if not np.isfinite(a) or a <= 0:
         return None
     half_b = 2 * (slope * curvature - cov[0, 1])
-    root = np.sqrt(max(half_b**2 - a * (slope**2 - cov[0, 0]), 0.0))
-    return float((-half_b - root) / a), float((-half_b + root) / a)
+    half = np.sqrt(max(half_b**2 - a * (slope**2 - cov[0, 0]), 0.0))
+    return float((-half_b - half) / a), float((-half_b + half) / a)
 
 
 def profile_limits(
@@ -169,7 +170,9 @@ class _Walk:
         target = np.append(self.task.target[self.which], goal[:, None], axis=1)
         weight = np.tile(self.task.weight, (len(goal), 1))
         weight = np.append(weight, self.stiffness[:, None], axis=1)
-        coordinates, total = minimise(model, target, weight, start, *self.task.law.limits(), tolerance=1e-9)
+        coordinates, total = minimise(
+            model, target, weight, start, *self.task.law.limits(), tolerance=1e-9, iterations=80
+        )
         cost = total + self.task.scatter[self.which] if self.new_point else self.task.cost(coordinates, self.which)
         excess = np.sqrt(np.maximum(cost - least, 0.0) / variance)
         return coordinates, self.quantity(coordinates, rows % (len(goal) // 2))[0], excess - np.sqrt(self.threshold)
@@ -197,11 +200,10 @@ def _exact(task: Problem, solution: Solution) -> bool:
     return bool((solution.cost <= size).all())
 
 
-def _unscaled(task: Problem) -> Array:
-    """(J'J)^-1 (p, p) of a linear law."""
+def _root(task: Problem) -> Array:
+    """R (p, p) of a linear law, with R R' = (J'J)^-1, the covariance in units of the residuals' variance."""
     basis = task.model(np.zeros((1, len(task.law.parameters))))[1][0] * np.sqrt(task.weight)[:, None]
-    inverse = np.linalg.inv(np.linalg.qr(basis)[1])
-    return np.asarray(inverse @ inverse.T, dtype=np.float64)
+    return np.asarray(np.linalg.inv(np.linalg.qr(basis)[1]), dtype=np.float64)
 
 
 def _leverage(task: Problem, coordinates: Array, slope: Array) -> Array:

@@ -141,7 +141,8 @@ def _offset_power_starts(sign: float) -> Callable[[Array, Array], Array]:
 
 
 def _parabola_turn(coordinates: Array) -> Array:
-    return -coordinates[:, 1] / (2 * coordinates[:, 2]) * math.log(2)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a straight line turns nowhere
+        return np.asarray(-coordinates[:, 1] / (2 * coordinates[:, 2]) * math.log(2))
 
 
 _TABLE = (
@@ -154,8 +155,9 @@ _TABLE = (
     Law("power_floor", "y = floor + scale x^-exponent", ("floor", "scale", "exponent"), _offset_power(+1),
         log_residuals=True, positive=("scale",), bounds={"floor": (0.0, math.inf), "exponent": (0.0, 30.0)},
         powers={"scale": "exponent"}, starts=_offset_power_starts(+1)),
+    # With an exponent below .01 three decades of x are a straight line in log x, and its ceiling is anywhere.
     Law("saturating", "y = ceiling - scale x^-exponent", ("ceiling", "scale", "exponent"), _offset_power(-1),
-        log_residuals=False, positive=("scale",), bounds={"exponent": (0.0, 30.0)},
+        log_residuals=False, positive=("scale",), bounds={"exponent": (0.01, 30.0)},
         powers={"scale": "exponent"}, starts=_offset_power_starts(-1)),
     Law("quadratic", "y = intercept + slope log2 x + curvature (log2 x)^2", ("intercept", "slope", "curvature"),
         _polynomial, log_residuals=False, linear=True, turning_point=_parabola_turn),

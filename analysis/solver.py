@@ -21,7 +21,6 @@ Model = Callable[[Array, Rows], tuple[Array, Array]]
 
 _MAX_POINTS = 2000  # more are gathered: a law is straight within 1/2000 of the span of ln x
 _STARTS_KEPT = 8
-_ITERATIONS = 200
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,10 @@ class Problem:
 
     def model(self, coordinates: Array, z: Array | None = None) -> tuple[Array, Array]:
         """The curve on the scale of the residuals (b, n) and its derivatives (b, n, p)."""
-        value, slope = self.law.curve(coordinates, self.z if z is None else z)
-        return (np.log(value), slope / value[..., None]) if self.law.log_residuals else (value, slope)
+        # Trial steps may leave the range of floats; their cost is then infinite, and they are not taken.
+        with np.errstate(all="ignore"):
+            value, slope = self.law.curve(coordinates, self.z if z is None else z)
+            return (np.log(value), slope / value[..., None]) if self.law.log_residuals else (value, slope)
 
     def cost(self, coordinates: Array, which: Rows | slice = slice(None)) -> Array:
         """The residual sum of squares (m,) of data sets ``which``, scatter within gathered points included."""
@@ -119,7 +120,15 @@ def _solve_linear(task: Problem) -> Solution:
 
 
 def minimise(
-    model: Model, target: Array, weight: Array, start: Array, low: Array, high: Array, *, tolerance: float = 1e-13
+    model: Model,
+    target: Array,
+    weight: Array,
+    start: Array,
+    low: Array,
+    high: Array,
+    *,
+    tolerance: float = 1e-13,
+    iterations: int = 200,
 ) -> tuple[Array, Array]:
     """Levenberg-Marquardt within a box, for b problems at once: coordinates (b, p) and cost (b,).
 
@@ -132,7 +141,7 @@ def minimise(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         values, slopes = (np.array(part) for part in model(coordinates, rows))
         cost = _cost(target, values, weight)
-        for _ in range(_ITERATIONS):
+        for _ in range(iterations):
             here = coordinates[rows]
             gradient, curvature = _normal_equations(target[rows] - values[rows], slopes[rows], weight[rows])
             held = ((here <= low) & (gradient < 0)) | ((here >= high) & (gradient > 0))

@@ -18,6 +18,8 @@ from tokscale.expressions import compile_expression
 
 Array = npt.NDArray[np.float64]
 
+_RANGE = 1e100
+
 
 def load_table(path: str | Path) -> pd.DataFrame:
     """A table from a csv, parquet or json file, by the file's ending, or a shipped one as ``published:NAME``.
@@ -150,7 +152,10 @@ def _numbers(table: pd.DataFrame, name: str, positive: bool) -> tuple[Array, dic
     text = np.isnan(values) & ~missing
     if text.any() and text.sum() + missing.sum() == len(raw):
         raise TableError("a column holds text, not numbers", given=f"{name} = {raw[text].iloc[0]!r}", allowed="numbers")
+    # Squares of numbers beyond these leave the range of floats; no measure comes near them.
+    size = np.abs(values)
     faults = {"missing": missing, "text": text, "infinite": np.isinf(values)}
+    faults["out of range"] = ((size > _RANGE) | ((size < 1 / _RANGE) & (size > 0))) & np.isfinite(values)
     if positive:
         # NaN compares false: rows that are missing or text are counted above, once.
         faults["zero or negative"] = (values <= 0) & ~np.isinf(values)

@@ -1,12 +1,17 @@
 """What the cache of keys and values saves when an autoregressive probe is sampled.
 
-    python benchmarks/probe_sampling.py [--size micro] [--images 8] [--threads 1]
+    python benchmarks/probe_sampling.py [--size mini] [--images 16] [--threads 1]
 
 256 tokens per image, for codes and for continuous latents, with and without classifier-free guidance. Without a cache
 every token runs the whole prefix again. Both columns come from one run on one machine, and both give the same samples;
 the ratio is what to read. Target: at least 5 on a CPU.
 
-RESULTS
+    2026-11-21, x86_64 (Intel Xeon, shared), 1 threads, torch 2.13.0+cpu; mini, 16 images of 256 tokens
+                                     cached, s   whole prefix, s   ratio
+    codes, k = 4096, cfg 1                3.41             47.24    13.8
+    codes, k = 4096, cfg 2                4.12             67.59    16.4
+    latents, d = 16, cfg 1                0.98             29.66    30.2
+    latents, d = 16, cfg 2                2.92            103.30    35.4
 """
 
 from __future__ import annotations
@@ -27,8 +32,8 @@ CLASSES = 10
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", default="micro", help="a size of `tokscale presets`")
-    parser.add_argument("--images", type=int, default=8)
+    parser.add_argument("--size", default="mini", help="a size of `tokscale presets`")
+    parser.add_argument("--images", type=int, default=16)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)

@@ -25,8 +25,8 @@ _LLAMAGEN = "LlamaGen (arXiv 2406.06525) Table 1"
 
 VIT: dict[str, Size] = {
     "pico": Size(32, 1, 2, _OURS),
-    "nano": Size(64, 2, 2, _OURS),
-    "micro": Size(96, 3, 3, _OURS),
+    "nano": Size(64, 1, 2, _OURS),
+    "micro": Size(96, 2, 3, _OURS),
     "mini": Size(128, 4, 4, _OURS),
     "tiny": Size(192, 6, 6, _OURS),
     "S": Size(768, 6, 12, _VITOK),
@@ -36,8 +36,8 @@ VIT: dict[str, Size] = {
 
 GPT: dict[str, Size] = {
     "pico": Size(32, 1, 2, _OURS),
-    "nano": Size(64, 2, 2, _OURS),
-    "micro": Size(96, 3, 3, _OURS),
+    "nano": Size(64, 1, 2, _OURS),
+    "micro": Size(96, 2, 3, _OURS),
     "mini": Size(128, 4, 4, _OURS),
     "tiny": Size(192, 6, 6, _OURS),
     "B": Size(768, 12, 12, _LLAMAGEN),

@@ -192,8 +192,13 @@ def test_weak_designs_are_called_out() -> None:
     assert said(one(noisy().head(4), law="power"), "only 4 points for the 2 parameters")
     assert said(one(noisy().head(2), law="power"), "the curve passes through all")
     assert said(one(noisy().head(4), law="power"), "x spans a factor 8, less than a decade")
-    assert said(one(noisy(), law="power_floor"), "a floor of zero is not excluded")
+    assert said(one(noisy(), law="power_floor"), "floor = 0 is not excluded")
     assert said(one(table_of(E**0.5), law="power_floor"), "exponent is at its limit")
+    straight = noisy("semilog", intercept=0.1, slope=0.04, size=0.01)
+    assert said(one(straight, law="saturating"), "exponent = 0.01 is not excluded", "do not bend enough")
+    assert not said(
+        one(noisy("saturating", ceiling=0.8, scale=9.0, exponent=0.5, size=0.001), law="saturating"), "excl"
+    )
     constant = one(table_of(np.full(9, 3.0)), law="power")
     assert constant.r2 is None
     assert said(constant, "y does not vary")

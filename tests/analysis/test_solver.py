@@ -33,7 +33,7 @@ def _least_by_scipy(law: Law, x: Array, y: Array) -> float:
         value = at[0] + sign * np.exp(np.clip(at[1] - at[2] * z, -300, 300))
         return np.log(np.maximum(value, 1e-200)) - np.log(y / size) if law.log_residuals else value - y / size
 
-    low, high = ([0, -50, 0], [1e3, 50, 30]) if law.name == "power_floor" else ([-1e6, -50, 0], [1e6, 50, 30])
+    low, high = ([0, -50, 0], [1e3, 50, 30]) if law.name == "power_floor" else ([-1e6, -50, 0.01], [1e6, 50, 30])
     costs = [
         2 * optimize.least_squares(residual, (level, np.log(scale), exponent), bounds=(low, high)).cost
         for level in (0.001, 0.5, 1.5)

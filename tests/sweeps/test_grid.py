@@ -31,7 +31,7 @@ def test_zipped_lists_advance_together():
 
 def test_points_that_are_the_same_trial_stand_once():
     # the preset's name and its numbers are one size
-    found = trials("grid:\n  tokenizer.encoder: [nano, {width: 64, depth: 2, heads: 2}, nano]\n")
+    found = trials("grid:\n  tokenizer.encoder: [nano, {width: 64, depth: 1, heads: 2}, nano]\n")
     assert len(found) == 1
 
 
