@@ -58,9 +58,9 @@ def _run_stages(plan: Plan, store: Store, workers: int | None, console: Console)
     count = min(workers or default_workers(_WORKER_GB + largest), len(missing))
     console.print(f"{plan.spec.name}: {len(plan.trials)} trials, {len(missing)} of {len(plan.stages)} stages to run "
                   f"by {count} worker{'s' if count > 1 else ''}", highlight=False)  # fmt: skip
-    with _sigterm_as_interrupt(), LocalExecutor(count, preload=PRELOAD) as executor:
-        with Watch(plan, store, count, console) as watch:
-            return run_missing(plan, store, executor, watch)
+    executor, watch = LocalExecutor(count, preload=PRELOAD), Watch(plan, store, count, console)
+    with _sigterm_as_interrupt(), executor, watch:
+        return run_missing(plan, store, executor, watch)
 
 
 @contextmanager

@@ -41,7 +41,9 @@ def test_a_whole_section_may_be_a_value():
 
 
 def test_a_longer_path_refines_a_shorter_one_whatever_their_order():
-    found = trials("grid:\n  tokenizer.bottleneck.channels: [2, 4]\n  tokenizer.bottleneck: [{kind: kl, weight: 0.5}]\n")
+    found = trials(
+        "grid:\n  tokenizer.bottleneck.channels: [2, 4]\n  tokenizer.bottleneck: [{kind: kl, weight: 0.5}]\n"
+    )
     assert [(t.config.tokenizer.bottleneck.channels, t.config.tokenizer.bottleneck.weight) for t in found] == [
         (2, 0.5),
         (4, 0.5),
@@ -53,8 +55,10 @@ def test_no_grid_is_one_trial():
 
 
 def test_conditions_see_sizes_and_settings():
-    found = trials("grid:\n  tokenizer.bottleneck.channels: [1, 2, 4]\n  seed: [0, 1]\n"
-                   "where: ['bottleneck_floats >= 32 and seed == 1', 'decoder_params >= encoder_params / 2']\n")  # fmt: skip
+    found = trials(
+        "grid:\n  tokenizer.bottleneck.channels: [1, 2, 4]\n  seed: [0, 1]\n"
+        "where: ['bottleneck_floats >= 32 and seed == 1', 'decoder_params >= encoder_params / 2']\n"
+    )
     assert [(t.config.tokenizer.bottleneck.channels, t.config.seed) for t in found] == [(2, 1), (4, 1)]
 
 

@@ -128,7 +128,10 @@ def test_ctrl_c_leaves_a_sweep_that_goes_on(undisturbed, tmp_path):
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "Traceback" not in output
-    assert "failed" not in finish("status", "small", runs=runs)
+    assert "goes on from here" in output
+    status = json.loads(finish("status", "small", "--json", runs=runs))
+    assert sum(row["interrupted"] for row in status["stages"]) == 1
+    assert sum(row["failed"] for row in status["stages"]) == 0
 
 
 def test_an_extended_grid_runs_only_what_is_new(undisturbed, tmp_path):

@@ -148,7 +148,7 @@ def test_bottleneck_sizes_are_those_of_vitok_and_of_the_code_lengths():
         (vit(), 256, "S-B/16 n256 kl16"),
         (vit("B", "L", 16, VQ), 256, "B-L/16 n256 vq16384x8"),
         (vit("nano", "nano", 4, FSQBottleneck(kind="fsq", levels=(8, 8, 5))), 32, "nano-nano/4 n64 fsq8.8.5"),
-        (vit({"width": 96, "depth": 2, "heads": 3}, "pico", 8), 32, "96x2x3-pico/8 n16 kl16"),
+        (vit({"width": 96, "depth": 5, "heads": 3}, "pico", 8), 32, "96x5x3-pico/8 n16 kl16"),
     ],
 )
 def test_labels(tokenizer, resolution, expected):

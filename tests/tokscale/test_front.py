@@ -86,11 +86,15 @@ print("LOADED", sorted(heavy & set(sys.modules)))
 @pytest.mark.parametrize("words", [["--help"], ["presets"], ["schema"], ["plan", "SPEC"], ["plan", "SPEC", "--json"]])
 def test_planning_imports_nothing_heavy(words, small_spec):
     words = [str(small_spec) if word == "SPEC" else word for word in words]
-    done = subprocess.run([sys.executable, "-c", PLAIN, *words], capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, *words], capture_output=True, text=True, timeout=120, check=True
+    )
     assert done.stdout.splitlines()[-1] == "LOADED []"
 
 
 def test_a_plain_import_loads_nothing_heavy():
-    modules = "tokscale, tokscale.config, tokscale.cost, tokscale.presets, tokscale.record, tokscale.stage, tokscale.claim"
+    modules = (
+        "tokscale, tokscale.config, tokscale.cost, tokscale.presets, tokscale.record, tokscale.stage, tokscale.claim"
+    )
     code = f"import sys, {modules}, sweeps.planning, slurm.executor\nassert 'torch' not in sys.modules, 'torch'"
     assert subprocess.run([sys.executable, "-c", code], timeout=120, check=False).returncode == 0

@@ -150,7 +150,9 @@ def test_a_checkpoint_of_another_stage_is_never_resumed_from(small_spec, tmp_pat
 
 
 def test_divergence_is_a_failure_of_its_own_class(small_spec, tmp_path, monkeypatch):
-    small_spec.write_text(small_spec.read_text().replace("lr: 2e-3}\n  latents", "lr: 1e30, gradient_clip: 0}\n  latents"))
+    small_spec.write_text(
+        small_spec.read_text().replace("lr: 2e-3}\n  latents", "lr: 1e30, gradient_clip: 0}\n  latents")
+    )
     store, stages = prepared(small_spec, tmp_path, 0)
     with pytest.raises(DivergedError, match="no longer finite"):
         run(str(stages["tokenizer"][1].path), progress_seconds=0.0)
