@@ -43,6 +43,7 @@ def load_table(path: str | Path) -> pd.DataFrame:
         ) from error
     if table.empty:
         raise TableError("a table has no rows", where=str(path))
+    table.attrs["source"] = str(path)  # for messages about its columns
     return table
 
 
@@ -69,7 +70,9 @@ def column(table: pd.DataFrame, name: str) -> pd.Series:
     if name not in table.columns:
         names = [str(column) for column in table.columns]
         near = next((column for column in names if column.lower() == name.lower()), name)
-        raise TableError("a table has no such column", given=name, allowed=one_of(names, near))
+        raise TableError(
+            "a table has no such column", where=table.attrs.get("source"), given=name, allowed=one_of(names, near)
+        )
     return table[name]
 
 
@@ -88,7 +91,10 @@ def select(table: pd.DataFrame, where: str | None = None) -> pd.DataFrame:
         raise ConfigError("a condition is neither true nor false", given=where, allowed="for example patch >= 16")
     chosen = table[truth.fillna(False).to_numpy(dtype=bool)]
     if chosen.empty:
-        raise TableError("no row fulfils the condition", given=where, allowed=_values_of(table, expression.names))
+        raise TableError(
+            "no row fulfils the condition", where=table.attrs.get("source"), given=where,
+            allowed=_values_of(table, expression.names),
+        )  # fmt: skip
     return chosen
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,7 +16,7 @@ Spec = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_defaul
 Sweep = Annotated[str, typer.Argument(help="A sweep's name, or its YAML file.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workers = Annotated[
-    Optional[int],  # noqa: UP045 - Typer evaluates this on Python 3.10 too
+    int | None,
     typer.Option("--workers", min=1, help="Processes at work; by default what cores and memory allow."),
 ]
 RUNS = Path("runs")
@@ -60,7 +60,7 @@ def logs(
     sweep: Sweep,
     trial: Annotated[str, typer.Argument(help="A trial's id or label, or the beginning of one.", show_default=False)],
     kind: Annotated[
-        Optional[str], typer.Option("--kind", help="The kind of stage; by default the failed or running one.")  # noqa: UP045
+        str | None, typer.Option("--kind", help="The kind of stage; by default the failed or running one.")
     ] = None,
     lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines to show.")] = 40,
     runs: Runs = RUNS,
@@ -78,7 +78,7 @@ def results(
     sweep: Sweep,
     runs: Runs = RUNS,
     output: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option("--output", "-o", help="Write a .csv, .parquet or .json file instead of printing."),
     ] = None,
     as_json: Json = False,

@@ -139,3 +139,8 @@ def _entries(folder: Path) -> list[str]:
             return [entry.name for entry in entries if not entry.name.startswith(".")]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise StoreError(
+            f"the runs folder cannot be read: {error.strerror}", where=str(folder),
+            allowed="a folder (choose another with --runs or TOKSCALE_RUNS)",
+        ) from error  # fmt: skip

@@ -53,7 +53,7 @@ class ProceduralData(Config):
     """Dead-leaves images, endless and class-conditional, made as they are needed; a pure function of seed and index."""
 
     kind: Literal["procedural"] = "procedural"
-    resolution: Annotated[int, Field(ge=8, le=4096)] = 32
+    resolution: Annotated[int, Field(ge=16, le=4096)] = 32
     classes: Annotated[int, Field(ge=1, le=10)] = 10
     seed: int = 0
     validation_images: Count = Field(default=1024, json_schema_extra={"validation_only": True})
@@ -64,7 +64,7 @@ class ImageFolderData(Config):
 
     kind: Literal["image_folder"]
     root: str
-    resolution: Annotated[int, Field(ge=8, le=4096)] = 256
+    resolution: Annotated[int, Field(ge=16, le=4096)] = 256
     validation_root: str | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
     validation_images: Count | None = Field(default=None, json_schema_extra={"validation_only": True})
@@ -79,7 +79,7 @@ class ShardsData(Config):
     kind: Literal["shards"]
     pattern: str
     validation_pattern: str
-    resolution: Annotated[int, Field(ge=8, le=4096)] = 256
+    resolution: Annotated[int, Field(ge=16, le=4096)] = 256
     validation_images: Count | None = Field(default=None, json_schema_extra={"validation_only": True})
     crop: Literal["random", "center"] = "random"
     flip: bool = True

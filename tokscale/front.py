@@ -88,6 +88,11 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_status)
+    except Exception as error:  # a fault of ours: still one message, and the way to its traceback
+        if debug:
+            raise
+        typer.echo(f"error: {type(error).__name__}: {error}\n  --debug shows where; please report it", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

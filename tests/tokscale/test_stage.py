@@ -82,3 +82,40 @@ def test_a_folder_knows_its_neighbours(tmp_path):
     assert folder.kind == "probe"
     assert folder.parent("latents", "cd").path == tmp_path / "latents" / "cd"
     assert folder.attempt(3).name == "03"
+
+
+GOLDEN_TRIALS = {
+    "defaults": {},
+    "small kl": {
+        "tokenizer": {"encoder": "nano", "decoder": "micro", "patch": 8, "bottleneck": {"kind": "kl", "channels": 4}},
+        "seed": 1,
+    },
+    "vq and photographs": {
+        "data": {"kind": "image_folder", "root": "/data/imagenet"},
+        "tokenizer": {"encoder": "B", "decoder": "L", "bottleneck": {"kind": "vq"}},
+    },
+    "fsq and shards": {
+        "data": {"kind": "shards", "pattern": "/d/{000..127}.tar", "validation_pattern": "/d/val.tar"},
+        "tokenizer": {"bottleneck": {"kind": "fsq", "levels": [8, 5, 5]}},
+        "probe": None,
+    },
+}
+# These never change: a finished stage is found by its id. A config field that is added later needs ``since``.
+GOLDEN_IDS = {
+    ("defaults", "tokenizer"): "9145c7c4adb87bd0",
+    ("defaults", "reconstruction"): "014687539948c4b2",
+    ("defaults", "latents"): "42feeb4993e3796d",
+    ("defaults", "probe"): "7e7519a66bfef784",
+    ("defaults", "generation"): "5ce28fd659ce8d49",
+    ("small kl", "tokenizer"): "29a1f6516e4b9229",
+    ("vq and photographs", "tokenizer"): "2198a8b580e59b7f",
+    ("fsq and shards", "tokenizer"): "3950b9f1355a8925",
+    ("small kl", "probe"): "4158d596601fc998",
+    ("small kl", "generation"): "fae1baff920e32c8",
+}
+
+
+@pytest.mark.parametrize(("trial", "kind"), GOLDEN_IDS)
+def test_golden_ids_stay(trial, kind):
+    found = {stage.kind: stage.id for stage in stages_of(parse(TrialConfig, GOLDEN_TRIALS[trial]))}
+    assert found[kind] == GOLDEN_IDS[trial, kind]
