@@ -104,7 +104,7 @@ class _Sections:
     def trial(self, values: Mapping[str, Any]) -> TrialConfig:
         """The trial at one point of the grid."""
         sections = {name: self._section(name, values) for name in self._paths}
-        trial = TrialConfig.model_construct(**sections)
+        trial = TrialConfig.model_construct(set(sections), **sections)
         try:
             trial.check()
         except ValueError as error:

@@ -153,8 +153,8 @@ def _summary(plan: Plan, store: Store, table: pd.DataFrame, *, command: str, sta
         "sweep": plan.spec.name,
         "title": plan.spec.title,
         "command": command,
-        "started": started,
-        "finished": time.time(),
+        "started": _moment(started),
+        "finished": _moment(time.time()),
         "wall_seconds": time.time() - started,
         "stage_seconds": sum(float(record.measures.get("wall_seconds", 0)) for record in records),
         "gpu_seconds": sum(float(record.measures.get("gpu_seconds", 0)) for record in records),
@@ -164,6 +164,10 @@ def _summary(plan: Plan, store: Store, table: pd.DataFrame, *, command: str, sta
         "notes": list(dict.fromkeys(note for record in records for note in record.notes)),
         "environment": _environment(records),
     }
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
 def _stage_rows(plan: Plan, records: Iterable[Record]) -> list[dict[str, Any]]:

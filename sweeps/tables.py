@@ -134,13 +134,17 @@ def _trials(plan: Plan) -> Table:
     table = Table(title=title, box=None, title_justify="left")
     for name in ("tokenizer", "seed", "status", "parameters", "tokens", "floats", "bits", "training"):
         table.add_column(name, justify="left" if name in ("tokenizer", "status") else "right")
+    # what the label does not say: settings of the grid beyond the tokenizer and the seed
+    others = [path for path in plan.spec.grid if path != "seed" and not path.startswith("tokenizer")]
+    for path in others:
+        table.add_column(path, justify="right")
     for trial in plan.trials[:_MOST_TRIALS]:
         sizes = trial.sizes
         bits = f"{sizes['bottleneck_bits']:.0f}" if "bottleneck_bits" in sizes else ""
         table.add_row(
             cost.label(trial.config), str(trial.config.seed), trial_state(trial, plan.statuses).value,
             count(float(sizes["tokenizer_params"])), str(sizes["bottleneck_tokens"]), str(sizes["bottleneck_floats"]),
-            bits, f"{count(float(sizes['train_flops']))}FLOP",
+            bits, f"{count(float(sizes['train_flops']))}FLOP", *(str(trial.values[path]) for path in others),
         )  # fmt: skip
     return table
 

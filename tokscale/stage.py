@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from tokscale.config import Config, TrialConfig
 from tokscale.record import RECORD_NAME
 
 KINDS = ("tokenizer", "reconstruction", "latents", "probe", "generation")
+_SECTION_NAMES = tuple(TrialConfig.model_fields)
 ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
 
 
@@ -117,44 +118,51 @@ class TrialStages:
     """
 
     def __init__(self) -> None:
-        self._sections: dict[tuple[int, bool], tuple[Any, Any, str]] = {}
+        self._sections: dict[tuple[int, bool], tuple[Any, tuple[Any, str]]] = {}
 
     def trial_id(self, trial: TrialConfig) -> str:
-        texts = [f"{name}:{self._section(getattr(trial, name))[1]}" for name in type(trial).model_fields]
-        return hash_of("trial", "\n".join(texts), {})
+        """The id of a trial."""
+        written = self._written(trial)
+        return hash_of("trial", "\n".join(f"{name}:{text}" for name, (_, text) in written.items()), {})
 
     def stages_of(self, trial: TrialConfig) -> list[Stage]:
-        sections = {name: getattr(trial, name) for name in type(trial).model_fields}
-        stages = [self._stage("tokenizer", sections, ("data", "tokenizer", "losses", "training", "seed"), [])]
-        tokenizer = stages[0]
-        stages.append(self._stage("reconstruction", sections, ("data", "evaluation"), [tokenizer]))
+        """The stages of a trial, parents before children."""
+        written = self._written(trial)
+        # What is only ever used for measuring is no part of a trained tokenizer.
+        training = {**written, "data": self._section(trial.data, for_training=True)}
+        tokenizer = _stage("tokenizer", training, ("data", "losses", "seed", "tokenizer", "training"), {})
+        of_tokenizer = {"tokenizer": tokenizer.id}
+        stages = [tokenizer, _stage("reconstruction", written, ("data", "evaluation"), of_tokenizer)]
         if trial.probe is None:
             return stages
-        latents = self._stage("latents", sections, ("data", "latents"), [tokenizer])
-        probe = self._stage("probe", sections, ("probe", "seed"), [latents])
+        latents = _stage("latents", written, ("data", "latents"), of_tokenizer)
+        probe = _stage("probe", written, ("probe", "seed"), {"latents": latents.id})
         stages += [latents, probe]
         if trial.generation is not None:
-            measured = ("data", "generation", "evaluation", "seed")
-            stages.append(self._stage("generation", sections, measured, [tokenizer, probe]))
+            measured = ("data", "evaluation", "generation", "seed")
+            stages.append(_stage("generation", written, measured, {**of_tokenizer, "probe": probe.id}))
         return stages
 
-    def _stage(self, kind: str, sections: Mapping[str, Any], names: Iterable[str], parents: list[Stage]) -> Stage:
-        # What is only ever used for measuring is no part of a trained tokenizer.
-        written = {name: self._section(sections[name], for_training=kind == "tokenizer") for name in names}
-        ids = {parent.kind: parent.id for parent in parents}
-        text = "\n".join(f"{name}:{written[name][1]}" for name in sorted(written))
-        return Stage(kind, hash_of(kind, text, ids), {name: values for name, (values, _) in written.items()}, ids)
+    def _written(self, trial: TrialConfig) -> dict[str, tuple[Any, str]]:
+        return {name: self._section(getattr(trial, name)) for name in _SECTION_NAMES}
 
     def _section(self, section: Any, *, for_training: bool = False) -> tuple[Any, str]:
+        """A section's plain values and their canonical text."""
         key = (id(section), for_training)
         known = self._sections.get(key)
         if known is None:
             values = _plain(section)
-            if for_training and isinstance(section, Config):
+            if for_training:
                 values = {name: value for name, value in values.items() if not _validation_only(section, name)}
             # the section itself is kept, so that its id() is not given to another object
-            known = self._sections[key] = (section, values, canonical(values))
-        return known[1:]
+            known = self._sections[key] = (section, (values, canonical(values)))
+        return known[1]
+
+
+def _stage(kind: str, written: Mapping[str, tuple[Any, str]], names: tuple[str, ...], parents: dict[str, str]) -> Stage:
+    """A stage of the sections of these names, which stand in alphabetical order."""
+    text = "\n".join([f"{name}:{written[name][1]}" for name in names])
+    return Stage(kind, hash_of(kind, text, parents), {name: written[name][0] for name in names}, parents)
 
 
 def _validation_only(config: Config, name: str) -> bool:

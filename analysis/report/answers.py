@@ -67,6 +67,9 @@ def bracket(value: float, low: float, high: float, unit: str = "") -> str:
     unit = f"{NBSP}{unit}" if unit else ""
     if not math.isfinite(width):
         return f"{plain(value)}{unit} [no interval]"
+    if value and width > 0 and _magnitude(width) - _magnitude(value) > 2:
+        # No number of decimals serves ends that lie thousands of values apart.
+        return f"{plain(value, 2)}{unit} [{plain(low, 2)}, {plain(high, 2)}]"
     digits = 1 - _magnitude(width) if width > 0 else 3
     if value:
         # Two significant digits at least, so that nothing reads as zero that is not; four at most.

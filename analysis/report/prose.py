@@ -154,7 +154,9 @@ def limits(sweep: Sweep) -> list[str]:
     table = sweep.table
     lines = [str(note) for note in sweep.summary.get("notes") or []]
     if any(sweep.has(c) for c in ("rfid", "rfd", "gfid", "gfd")) and "features" in table:
-        lines += [FEATURES[name] for name in table["features"].dropna().unique() if name in FEATURES]
+        named = [name for name in table["features"].dropna().unique() if name in FEATURES]
+        # a network that a note of the sweep explains is not explained again
+        lines += [FEATURES[name] for name in named if not any(f"({name})" in line for line in lines)]
     if sweep.has("ar_loss"):
         lines.append(
             "The AR probing loss compares only tokenizers of equal vocabulary and length; across kinds and sizes "

@@ -364,6 +364,7 @@ def test_power_law_change_per_doubling() -> None:
         (-0.9, -0.95, -0.85, "\N{MINUS SIGN}0.90 [\N{MINUS SIGN}0.95, \N{MINUS SIGN}0.85]"),
         (1580.0, 1506.0, 1659.0, "1580 [1506, 1659]"),
         (2.0, -math.inf, math.inf, "2 [no interval]"),
+        (5.1e-4, 1.1e-21, 2.5e14, "5.1e\N{MINUS SIGN}04 [1.1e\N{MINUS SIGN}21, 2.5e+14]"),
     ],
 )
 def test_brackets_show_digits_that_mean_something(value: float, low: float, high: float, said: str) -> None:
