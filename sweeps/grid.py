@@ -42,8 +42,8 @@ def expand(spec: SweepSpec, file: SpecFile) -> list[Trial]:
         config = sections.trial(values)
         measured = sizes.of(config)
         if all(_holds(condition, number, config, measured, file) for number, condition in enumerate(conditions)):
-            identity = builder.trial_id(config)
-            trials.setdefault(identity, Trial(identity, config, tuple(builder.stages_of(config)), values, measured))
+            identity, stages = builder.identify(config)
+            trials.setdefault(identity, Trial(identity, config, tuple(stages), values, measured))
     if not trials:
         raise ConfigError(
             "no trial is left of the grid", where=file.place("where"), given="; ".join(spec.where),

@@ -67,9 +67,10 @@ def _priced(spec: SweepSpec, file: SpecFile, trials: list[Trial], store: Store) 
             if stage.key in stages:
                 continue
             stages[stage.key] = stage
-            if (stage.kind, sections) not in priced:
-                priced[stage.kind, sections] = cost.stage_cost(stage.kind, trial.config)
-            costs[stage.key] = priced[stage.kind, sections]
+            price = priced.get((stage.kind, sections))
+            if price is None:
+                price = priced[stage.kind, sections] = cost.stage_cost(stage.kind, trial.config)
+            costs[stage.key] = price
     return Plan(spec, file, tuple(trials), stages, costs, store.statuses(stages.values()))
 
 
@@ -82,6 +83,7 @@ def _collector_at_rest() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            gc.freeze()  # the plan lives on: nor shall later passes walk it
             gc.enable()
 
 

@@ -42,6 +42,9 @@ class StageStatus:
     owner: str | None = None
 
 
+_NEW = StageStatus(StageState.new)
+
+
 class Store:
     """A runs folder. Reading never changes it; every write is atomic."""
 
@@ -84,10 +87,7 @@ class Store:
         """Status of each stage by key; stages that were never begun cost no file access."""
         wanted = {stage.key: stage for stage in stages}
         begun = {kind: set(_entries(self.stages / kind)) for kind in {stage.kind for stage in wanted.values()}}
-        return {
-            key: self.status(stage) if stage.id in begun[stage.kind] else StageStatus(StageState.new)
-            for key, stage in wanted.items()
-        }
+        return {key: self.status(stage) if stage.id in begun[stage.kind] else _NEW for key, stage in wanted.items()}
 
     def status(self, stage: Stage) -> StageStatus:
         """Status of one stage, from its record, then its claim."""

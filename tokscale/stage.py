@@ -11,10 +11,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -26,19 +25,17 @@ _SECTION_NAMES = tuple(TrialConfig.model_fields)
 ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One unit of work of a trial: its kind, its id, its complete resolved config, and the ids it stands on."""
+class Stage(NamedTuple):
+    """One unit of work of a trial: its kind, its id, its complete resolved config, and the ids it stands on.
 
+    ``key`` is ``kind/id``: the stage's folder below the stages folder, and its name in logs.
+    """
+
+    key: str
     kind: str
     id: str
-    config: Mapping[str, Any] = field(repr=False)
-    parents: Mapping[str, str] = field(repr=False)
-
-    @cached_property
-    def key(self) -> str:
-        """``kind/id``: the stage's folder below the stages folder, and its name in logs."""
-        return f"{self.kind}/{self.id}"
+    config: Mapping[str, Any]
+    parents: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -97,8 +94,18 @@ def canonical(values: Any) -> str:
 
 def hash_of(kind: str, text: str, parents: Mapping[str, str]) -> str:
     """The id of a stage from its kind, its canonical config and its parents' ids."""
-    whole = "\n".join([kind, text, *(f"{name}={parents[name]}" for name in sorted(parents))])
-    return hashlib.sha256(whole.encode()).hexdigest()[:ID_LENGTH]
+    return _finished(_begun(kind, text), parents)
+
+
+def _begun(kind: str, text: str) -> hashlib._Hash:
+    return hashlib.sha256(f"{kind}\n{text}".encode())
+
+
+def _finished(begun: hashlib._Hash, parents: Mapping[str, str]) -> str:
+    hasher = begun.copy()
+    for name in sorted(parents):
+        hasher.update(f"\n{name}={parents[name]}".encode())
+    return hasher.hexdigest()[:ID_LENGTH]
 
 
 def trial_id(trial: TrialConfig) -> str:
@@ -118,30 +125,50 @@ class TrialStages:
     """
 
     def __init__(self) -> None:
+        self._begun: dict[tuple[object, ...], tuple[hashlib._Hash, dict[str, Any]]] = {}
         self._sections: dict[tuple[int, bool], tuple[Any, tuple[Any, str]]] = {}
 
     def trial_id(self, trial: TrialConfig) -> str:
         """The id of a trial."""
-        written = self._written(trial)
-        return hash_of("trial", "\n".join(f"{name}:{text}" for name, (_, text) in written.items()), {})
+        return self.identify(trial)[0]
 
     def stages_of(self, trial: TrialConfig) -> list[Stage]:
         """The stages of a trial, parents before children."""
+        return self.identify(trial)[1]
+
+    def identify(self, trial: TrialConfig) -> tuple[str, list[Stage]]:
+        """The id of a trial, and its stages, parents before children."""
         written = self._written(trial)
+        text = "\n".join([f"{name}:{part[1]}" for name, part in written.items()])
+        return hash_of("trial", text, {}), self._stages(trial, written)
+
+    def _stages(self, trial: TrialConfig, written: Mapping[str, tuple[Any, str]]) -> list[Stage]:
         # What is only ever used for measuring is no part of a trained tokenizer.
         training = {**written, "data": self._section(trial.data, for_training=True)}
-        tokenizer = _stage("tokenizer", training, ("data", "losses", "seed", "tokenizer", "training"), {})
+        tokenizer = self._stage("tokenizer", training, ("data", "losses", "seed", "tokenizer", "training"), {})
         of_tokenizer = {"tokenizer": tokenizer.id}
-        stages = [tokenizer, _stage("reconstruction", written, ("data", "evaluation"), of_tokenizer)]
+        stages = [tokenizer, self._stage("reconstruction", written, ("data", "evaluation"), of_tokenizer)]
         if trial.probe is None:
             return stages
-        latents = _stage("latents", written, ("data", "latents"), of_tokenizer)
-        probe = _stage("probe", written, ("probe", "seed"), {"latents": latents.id})
+        latents = self._stage("latents", written, ("data", "latents"), of_tokenizer)
+        probe = self._stage("probe", written, ("probe", "seed"), {"latents": latents.id})
         stages += [latents, probe]
         if trial.generation is not None:
             measured = ("data", "evaluation", "generation", "seed")
-            stages.append(_stage("generation", written, measured, {**of_tokenizer, "probe": probe.id}))
+            stages.append(self._stage("generation", written, measured, {**of_tokenizer, "probe": probe.id}))
         return stages
+
+    def _stage(
+        self, kind: str, written: Mapping[str, tuple[Any, str]], names: tuple[str, ...], parents: dict[str, str]
+    ) -> Stage:
+        """A stage of the sections of these names, which stand in alphabetical order."""
+        key = (kind, *[id(written[name]) for name in names])
+        known = self._begun.get(key)
+        if known is None:
+            text = "\n".join([f"{name}:{written[name][1]}" for name in names])
+            known = self._begun[key] = (_begun(kind, text), {name: written[name][0] for name in names})
+        identity = _finished(known[0], parents)
+        return Stage(f"{kind}/{identity}", kind, identity, known[1], parents)
 
     def _written(self, trial: TrialConfig) -> dict[str, tuple[Any, str]]:
         return {name: self._section(getattr(trial, name)) for name in _SECTION_NAMES}
@@ -157,12 +184,6 @@ class TrialStages:
             # the section itself is kept, so that its id() is not given to another object
             known = self._sections[key] = (section, (values, canonical(values)))
         return known[1]
-
-
-def _stage(kind: str, written: Mapping[str, tuple[Any, str]], names: tuple[str, ...], parents: dict[str, str]) -> Stage:
-    """A stage of the sections of these names, which stand in alphabetical order."""
-    text = "\n".join([f"{name}:{written[name][1]}" for name in names])
-    return Stage(kind, hash_of(kind, text, parents), {name: written[name][0] for name in names}, parents)
 
 
 def _validation_only(config: Config, name: str) -> bool:
