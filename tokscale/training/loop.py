@@ -93,7 +93,6 @@ def _trainer(task: Task, folder: StageFolder, owner: str, runtime: Runtime, flag
         devices=1,
         precision=_PRECISIONS[config.precision],
         max_epochs=-1,
-        gradient_clip_val=config.gradient_clip or None,
         callbacks=callbacks,
         # Requeueing and rank detection belong to whoever started this process, not to Lightning's guess of a cluster.
         plugins=[FolderCheckpoints(owner), LightningEnvironment()],

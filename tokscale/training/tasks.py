@@ -49,6 +49,12 @@ class Task(pl.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        # Lightning refuses to clip for a fused optimizer under autocast, because of a scaler that bf16 does not need.
+        bound = self.training_config.gradient_clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), bound)
+        self.losses["gradient_norm"] = norm.detach()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = {"step": self.step}
 

@@ -75,6 +75,34 @@ def test_a_finished_stage_is_not_touched_again(small_spec, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in folder.path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("kind", ["tokenizer", "probe"])
+def test_bf16_trains_to_about_the_same_loss(small_spec, tmp_path, kind):
+    text = small_spec.read_text()
+    losses = []
+    for precision in ("fp32", "bf16"):
+        small_spec.write_text(text.replace("lr: 2e-3}", f"lr: 2e-3, precision: {precision}}}"))
+        _, stages = prepared(small_spec, tmp_path / precision, 0)
+        for name in ("tokenizer", "latents", "probe")[: 1 if kind == "tokenizer" else 3]:
+            run(str(stages[name][1].path))
+        losses.append(json.loads(stages[kind][1].progress.read_text().splitlines()[-1])["loss"])
+    assert losses[0] != losses[1]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_gradients_are_clipped_to_the_norm_that_was_asked_for(small_spec, tmp_path):
+    text = small_spec.read_text()
+    norms = []
+    for clip in (0, 1e-4):
+        small_spec.write_text(text.replace("lr: 2e-3}", f"lr: 2e-3, gradient_clip: {clip}}}"))
+        _, stages = prepared(small_spec, tmp_path / str(clip), 0)
+        run(str(stages["tokenizer"][1].path), progress_seconds=0.0)
+        norms.append(
+            [json.loads(line)["gradient_norm"] for line in stages["tokenizer"][1].progress.read_text().splitlines()]
+        )
+    assert norms[0][0] == norms[1][0] > 1e-3  # the norm before clipping is what is written down
+    assert norms[0][-1] != norms[1][-1]
+
+
 class StopAfter(callbacks.Budget):
     """Sends this process the signal that a cluster sends, after a number of steps."""
 
