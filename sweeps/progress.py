@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tokscale.stage import KINDS
 
 _OPEN = (StageState.new, StageState.running, StageState.interrupted)
 _REFRESH_SECONDS = 0.5
+_KNOWN_SHARE = 0.5  # of the work that is left, by kinds of which a stage has finished
 
 
 class Watch:
@@ -124,8 +126,13 @@ class Estimate:
             self._spent[kind] = (flops + self.work[key], seconds + time.monotonic() - self._started[key])
 
     def seconds_left(self, statuses: Mapping[str, StageStatus], shares: Mapping[str, float]) -> float | None:
-        """Seconds until all is done, or None before the first stage of a trial gives a rate."""
-        if not self._spent:
+        """Seconds until all is done, or None while too little is known: a small stage's time is mostly start-up."""
+        open_work: defaultdict[str, float] = defaultdict(float)
+        for key, status in statuses.items():
+            if status.state in _OPEN:
+                open_work[key.split("/")[0]] += self.work[key]
+        known = sum(work for kind, work in open_work.items() if kind in self._spent)
+        if not self._spent or known < _KNOWN_SHARE * sum(open_work.values()):
             return None
         flops, seconds = (sum(column) for column in zip(*self._spent.values(), strict=True))
         rates = {kind: spent[1] / spent[0] for kind, spent in self._spent.items() if spent[0] > 0}

@@ -40,7 +40,11 @@ def parse_count(value: object) -> object:
     return value
 
 
+MIN_MEASURED = 4
+"""images below which there is no covariance worth the name, nor a third neighbour for precision and recall"""
+
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+Measured = Annotated[int, BeforeValidator(parse_count), Field(ge=MIN_MEASURED)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
@@ -56,7 +60,7 @@ class ProceduralData(Config):
     resolution: Annotated[int, Field(ge=16, le=4096)] = 32
     classes: Annotated[int, Field(ge=1, le=10)] = 10
     seed: int = 0
-    validation_images: Count = Field(default=1024, json_schema_extra={"validation_only": True})
+    validation_images: Measured = Field(default=1024, json_schema_extra={"validation_only": True})
 
 
 class ImageFolderData(Config):
@@ -67,7 +71,7 @@ class ImageFolderData(Config):
     resolution: Annotated[int, Field(ge=16, le=4096)] = 256
     validation_root: str | None = None
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    validation_images: Count | None = Field(default=None, json_schema_extra={"validation_only": True})
+    validation_images: Measured | None = Field(default=None, json_schema_extra={"validation_only": True})
     crop: Literal["random", "center"] = "random"
     flip: bool = True
     seed: int = 0
@@ -80,7 +84,7 @@ class ShardsData(Config):
     pattern: str
     validation_pattern: str
     resolution: Annotated[int, Field(ge=16, le=4096)] = 256
-    validation_images: Count | None = Field(default=None, json_schema_extra={"validation_only": True})
+    validation_images: Measured | None = Field(default=None, json_schema_extra={"validation_only": True})
     crop: Literal["random", "center"] = "random"
     flip: bool = True
     seed: int = 0
@@ -259,7 +263,7 @@ class EvaluationConfig(Config):
 class GenerationConfig(Config):
     """How the probe is sampled for measuring generation; class labels are those of the validation set, in order."""
 
-    images: Count = 1024
+    images: Measured = 1024
     cfg_scale: Annotated[float, Field(ge=1)] = 1.0
     temperature: Positive = 1.0
     batch_size: Count = 64

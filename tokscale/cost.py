@@ -18,6 +18,7 @@ from tokscale.formulas import (
     probe_params,
     tokenizer_flops,
     tokenizer_params,
+    training_flops,
 )
 from tokscale.presets import gpt_mlp_width, name_of, vit_mlp_width
 
@@ -35,6 +36,7 @@ __all__ = [
     "stage_cost",
     "tokenizer_flops",
     "tokenizer_params",
+    "training_flops",
     "trial_sizes",
 ]
 
@@ -124,8 +126,7 @@ def _training_images(training: TrainingConfig) -> int:
 
 
 def _training_flops(trial: TrialConfig) -> float:
-    flops = tokenizer_flops(trial.tokenizer, trial.data.resolution)
-    return 3.0 * (flops["encode"] + flops["decode"]) * _training_images(trial.training)
+    return training_flops(trial.tokenizer, trial.data.resolution) * _training_images(trial.training)
 
 
 def _tokenizer_stage(trial: TrialConfig) -> StageCost:

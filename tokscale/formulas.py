@@ -132,6 +132,14 @@ def tokenizer_flops(config: TokenizerConfig, resolution: int) -> dict[str, int]:
     }
 
 
+def training_flops(config: TokenizerConfig, resolution: int) -> float:
+    """FLOPs of one image's training step: three forward passes, but a codebook's look-up has no backward pass."""
+    flops = tokenizer_flops(config, resolution)
+    numbers, tokens = bottleneck_numbers(config.bottleneck), (resolution // config.patch) ** 2
+    look_up = 2 * tokens * numbers.looked_up * numbers.latent_dim
+    return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up
+
+
 # --- probes ---
 
 

@@ -98,3 +98,9 @@ def test_a_wrong_column_or_table_is_refused(tmp_path):
     refused(tokscale("fit", "absent.csv", "--x", "E", "--y", "rFID", cwd=tmp_path), 2, "absent.csv")
     (tmp_path / "w.csv").write_text("E,rFID\n1,high\n2,low\n")
     refused(tokscale("fit", "w.csv", "--x", "E", "--y", "rFID", cwd=tmp_path), 2, "rFID")
+
+
+@pytest.mark.parametrize("setting", ["data: {validation_images: 1}", "generation: {images: 3}"])
+def test_what_could_not_be_measured_is_refused_before_training(tmp_path, setting):
+    (tmp_path / "sweep.yaml").write_text(f"name: s\ntrial: {{{setting}}}\n")
+    refused(tokscale("plan", "sweep.yaml", cwd=tmp_path), 2, "greater than or equal to 4")

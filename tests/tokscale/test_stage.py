@@ -38,7 +38,7 @@ def test_a_trial_is_a_graph_with_parents_first():
         ({"data": {"validation_images": 10}}, {"reconstruction", "latents", "probe", "generation"}),
         ({"latents": {"images": 10}}, {"latents", "probe", "generation"}),
         ({"probe": {"mixtures": 3}}, {"probe", "generation"}),
-        ({"generation": {"images": 3}}, {"generation"}),
+        ({"generation": {"images": 30}}, {"generation"}),
         ({"generation": None}, {"generation"}),
         ({"probe": None}, {"latents", "probe", "generation"}),
     ],

@@ -44,7 +44,8 @@ class TrainBatches(IterableDataset[Batch]):
         positions = np.arange(first, first + part)
         size = self.image_set.size
         if size is None:
-            indices = positions + self.seed % 2**22 * _STREAM
+            # Index 0 and on are left to encoding and looking: with every seed, images that training has not seen.
+            indices = positions + (self.seed % 2**22 + 1) * _STREAM
         else:
             indices = shuffled(positions, size, seed=self.seed)
         if not self.augment:

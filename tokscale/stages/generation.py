@@ -17,7 +17,7 @@ from tokscale.stages.context import Context, Measures
 from tokscale.stages.probe import load_probe
 from tokscale.stages.reconstruction import batch_size_for
 from tokscale.stages.tokenizer import load_tokenizer
-from tokscale.training.optimization import step_seed
+from tokscale.training.optimization import seed_for
 
 
 @torch.inference_mode()
@@ -36,7 +36,7 @@ def run(context: Context) -> Measures:
         seen.append(labels)
     labels = torch.cat(seen)
     wanted = labels.repeat(-(-generation.images // len(labels)))[: generation.images]
-    generator = torch.Generator(context.device).manual_seed(step_seed(config.seed, 0))
+    generator = torch.Generator(context.device).manual_seed(seed_for("sampling", config.seed))
     for number, part in enumerate(torch.split(wanted, generation.batch_size)):
         tokens = sample(probe, part.to(context.device), cfg_scale=generation.cfg_scale,
                         temperature=generation.temperature, generator=generator)  # fmt: skip

@@ -16,7 +16,7 @@ from tokscale.stage import StageFolder
 from tokscale.stages.configs import ProbeStage
 from tokscale.stages.context import Context, Measures
 from tokscale.training.loop import train
-from tokscale.training.optimization import step_seed
+from tokscale.training.optimization import seed_for
 from tokscale.training.tasks import ProbeTask
 
 WEIGHTS = "probe.safetensors"
@@ -27,7 +27,7 @@ def run(context: Context) -> Measures:
     """Train, keep the weights, and measure validation loss and rate with one fixed sample of each posterior."""
     config = parse(ProbeStage, context.config)
     latents = open_latents(context.parent_folder("latents").artifacts)
-    torch.manual_seed(step_seed(config.seed, 0))
+    torch.manual_seed(seed_for("initialisation", config.seed))
     probe = new_probe(config, latents)
     training = config.probe.training
     task = ProbeTask(probe, training, config.seed)
@@ -40,7 +40,7 @@ def run(context: Context) -> Measures:
     )  # fmt: skip
     write_atomically(context.artifact(WEIGHTS), save(probe.state_dict()))
     probe.to(context.device)
-    generator = torch.Generator(context.device).manual_seed(step_seed(config.seed, 1))
+    generator = torch.Generator(context.device).manual_seed(seed_for("rate", config.seed))
     rate = measure_rate(probe, _batches(latents.validation), generator)
     pixels = context.parents["latents"].config["data"]["resolution"] ** 2
     return {

@@ -6,7 +6,9 @@ import torch
 from safetensors.torch import load_file, save
 
 from tokscale import cost
-from tokscale.data import open_images, train_batches
+from tokscale.config import MIN_MEASURED
+from tokscale.data import ImageSet, open_images, train_batches
+from tokscale.errors import DataError
 from tokscale.losses.reconstruction import reconstruction_loss
 from tokscale.models.tokenizer import Tokenizer, build_tokenizer
 from tokscale.parsing import parse
@@ -15,7 +17,7 @@ from tokscale.stage import StageFolder
 from tokscale.stages.configs import TokenizerStage
 from tokscale.stages.context import Context, Measures
 from tokscale.training.loop import train
-from tokscale.training.optimization import step_seed
+from tokscale.training.optimization import seed_for
 from tokscale.training.tasks import TokenizerTask
 
 WEIGHTS = "tokenizer.safetensors"
@@ -25,7 +27,8 @@ def run(context: Context) -> Measures:
     """Train, keep the weights as safetensors, and report sizes and budget spent."""
     config = parse(TokenizerStage, context.config)
     images = open_images(config.data, "train")
-    torch.manual_seed(step_seed(config.seed, 0))
+    _check_validation(open_images(config.data, "validation"))
+    torch.manual_seed(seed_for("initialisation", config.seed))
     tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
     counted = cost.tokenizer_params(config.tokenizer)
     assert tokenizer.sizes == counted, f"planned sizes {counted} are not the built ones {tokenizer.sizes}"
@@ -38,9 +41,15 @@ def run(context: Context) -> Measures:
     )  # fmt: skip
     write_atomically(context.artifact(WEIGHTS), save(tokenizer.state_dict()))
     context.notes += [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
-    flops = cost.tokenizer_flops(config.tokenizer, config.data.resolution)
-    spent = 3.0 * (flops["encode"] + flops["decode"]) * task.images_seen
+    spent = cost.training_flops(config.tokenizer, config.data.resolution) * task.images_seen
     return {**counted, "train_images": task.images_seen, "train_flops": spent, "skipped_files": len(images.skipped)}
+
+
+def _check_validation(images: ImageSet) -> None:
+    """Refuse now what could not be measured after days of training."""
+    if images.size is not None and images.size < MIN_MEASURED:
+        raise DataError("too few validation images to measure on", where=images.reference, given=str(images.size),
+                        allowed=f"{MIN_MEASURED} or more")  # fmt: skip
 
 
 def load_tokenizer(record: Record, folder: StageFolder, device: torch.device) -> tuple[Tokenizer, TokenizerStage]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 
 import torch
 from torch import nn
@@ -11,7 +12,10 @@ from tokscale.config import TrainingConfig
 
 
 def build_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over the trainable parameters; weight decay acts on matrices only, not on biases, gains or codes."""
+    """AdamW over the trainable parameters; matrices, embeddings and codes decay, biases and gains do not.
+
+    Codes are compared and decoded on the unit sphere, so the decay of their length changes nothing that they mean.
+    """
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
     plain = [parameter for parameter in parameters if parameter.ndim < 2]
@@ -31,14 +35,15 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share)))
 
 
-def step_seed(seed: int, step: int, rank: int = 0) -> int:
-    """A seed for the random numbers of one training step: a resumed run draws what the unbroken run would have.
+def seed_for(purpose: str, *parts: int) -> int:
+    """A seed of its own for each purpose, trial seed, step and rank, so that no two uses draw the same numbers.
 
-    SplitMix64's finaliser (Steele, Lea & Flood 2014) over seed, step and rank.
+    As it depends on nothing else, a resumed run draws what the unbroken one would have. SplitMix64's finaliser (Steele,
+    Lea & Flood 2014) over the parts.
     """
     mask = (1 << 64) - 1
     state = 0
-    for part in (seed, step, rank):
+    for part in (zlib.crc32(purpose.encode()), *parts):
         state = (state + 0x9E3779B97F4A7C15 + part) & mask
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask

@@ -17,7 +17,7 @@ from tokscale.data import to_model_range
 from tokscale.errors import DivergedError
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.probes import AutoregressiveProbe, draw_tokens
-from tokscale.training.optimization import build_optimizer, learning_rate, step_seed
+from tokscale.training.optimization import build_optimizer, learning_rate, seed_for
 
 
 class Task(pl.LightningModule):
@@ -43,7 +43,7 @@ class Task(pl.LightningModule):
         return build_optimizer(self, self.training_config)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed(step_seed(self.seed, self.step, self.global_rank))
+        torch.manual_seed(seed_for("training", self.seed, self.step, self.global_rank))
         rate = learning_rate(self.step, self.training_config)
         for optimizer in self.trainer.optimizers:
             for group in optimizer.param_groups:

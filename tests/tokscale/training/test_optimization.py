@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from tokscale.config import TrainingConfig
-from tokscale.training.optimization import build_optimizer, learning_rate, step_seed
+from tokscale.training.optimization import build_optimizer, learning_rate, seed_for
 
 CONFIG = TrainingConfig(images=1000, batch_size=10, lr=1.0, warmup=0.1, final_lr=0.1)
 
@@ -50,9 +50,10 @@ def test_decay_spares_biases_and_gains():
     assert len(plain["params"]) == 3
 
 
-def test_seeds_of_steps_differ_and_are_spread():
-    seeds = {step_seed(seed, step, rank) for seed in range(5) for step in range(200) for rank in range(4)}
-    assert len(seeds) == 5 * 200 * 4
+def test_seeds_of_purposes_and_steps_differ_and_are_spread():
+    purposes = ("training", "rate")
+    seeds = {seed_for(p, seed, step, rank) for p in purposes for seed in range(5) for step in range(200) for rank in range(4)}
+    assert len(seeds) == 2 * 5 * 200 * 4
     ones = sum(bin(seed).count("1") for seed in seeds) / len(seeds)
     assert math.isclose(ones, 31.5, abs_tol=0.5)
     assert all(0 <= seed < 2**63 for seed in seeds)
