@@ -6,6 +6,7 @@ Only typer is imported at the top: the front door reads this module for ``--help
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,7 +48,7 @@ def fit_command(
     found = fit(load_table(table), law=law, x=x, y=y, by=by, where=where, interval=interval)
     if as_json:
         content = found.to_json() if isinstance(found, Fit) else [one.to_json() for one in found]
-        typer.echo(json.dumps(content, indent=2, allow_nan=False, default=str))
+        typer.echo(json.dumps(_plain(content), indent=2, allow_nan=False, default=str))
         return
     from rich.console import Console
 
@@ -70,15 +71,20 @@ def compare_command(
 
     result = compare(select(load_table(table), where), by=by, y=y, interval=interval)
     if as_json:
-        rows = [{name: _plain(value) for name, value in row.items()} for row in result.to_dict("records")]
-        typer.echo(json.dumps(rows, indent=2, allow_nan=False, default=str))
+        typer.echo(json.dumps(_plain(result.to_dict("records")), indent=2, allow_nan=False, default=str))
         return
     _print_comparison(result, by, interval)
 
 
 def _plain(value: Any) -> Any:
-    """NaN, which JSON does not know, as None."""
-    return None if value != value else value
+    """Numbers that JSON does not know: NaN as None, infinities as text."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
 
 
 def _print_fit(console: Console, one: Fit) -> None:

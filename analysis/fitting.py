@@ -13,7 +13,7 @@ import pandas as pd
 
 from analysis import diagnostics, intervals
 from analysis.laws import LAWS, Law, law_named
-from analysis.points import average_seeds, check_mixture
+from analysis.points import average_seeds, check_mixture, without_repeats
 from analysis.solver import Problem, Solution, problem, solve
 from analysis.table import Points, column, left_out, numeric_points, select
 from tokscale.errors import TableError, UsageError
@@ -209,8 +209,9 @@ def _fit_group(
     """The fits of one group, best first; several laws share one set of points, so that their AICc can be compared."""
     # With one law, rows that it cannot take are left out; with several, laws that cannot take the rows are.
     positive = (*x, y) if len(laws) == 1 and laws[0].needs_positive_y else x
+    table, repeats = without_repeats(table)
     raw = numeric_points(table, x, y, positive=positive, group=group)
-    notes = check_mixture(table.loc[raw.rows], (*x, y))
+    notes = repeats + check_mixture(table.loc[raw.rows], (*x, y))
     points = average_seeds(table, raw, x, y)
     if len(laws) > 1:
         laws = [law for law in laws if not law.needs_positive_y or (points.y > 0).all()]

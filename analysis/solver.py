@@ -64,8 +64,11 @@ def problem(law: Law, x: Array, y: Array) -> Problem:
     # Linear laws are solved by QR, which needs no centre, and then need no translation back.
     center = 0.0 if law.linear else float(z.mean())
     weight, scatter = np.ones(z.shape[1]), np.zeros(len(y))
-    if z.shape[1] > _MAX_POINTS and law.x_columns == 1:
-        z, target, weight, scatter = _gather(z, target)
+    if z.shape[1] > _MAX_POINTS and law.x_columns == 1 and not law.linear:
+        gathered = _gather(z, target)
+        # Clustered sizes may share so few bins that the bins no longer tell the parameters apart.
+        if gathered[0].shape[1] > len(law.parameters):
+            z, target, weight, scatter = gathered
     return Problem(law, (z - center)[:, None, :], target, weight, scatter, x.shape[1], center)
 
 

@@ -48,6 +48,9 @@ def load_table(path: str | Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
+    header = [str(name) for name in pd.read_csv(path, nrows=0, index_col=False, encoding="utf-8-sig").columns]
+    if len(header) == 1 and (apart := next((mark for mark in (";", "\t") if mark in header[0]), None)):
+        raise ValueError(f"it seems to be separated by {'tabs' if apart != ';' else repr(apart)}, not by commas")
     return pd.read_csv(path, low_memory=False, encoding="utf-8-sig")
 
 
@@ -66,14 +69,22 @@ _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
 
 
 def column(table: pd.DataFrame, name: str) -> pd.Series:
-    """One column of a table; ``TableError`` with the columns there are if it has no such one."""
+    """One column of a table; ``TableError`` with the columns there are if it has no such one, or if it holds lists."""
     if name not in table.columns:
         names = [str(column) for column in table.columns]
         near = next((column for column in names if column.lower() == name.lower()), name)
         raise TableError(
             "a table has no such column", where=table.attrs.get("source"), given=name, allowed=one_of(names, near)
         )
-    return table[name]
+    values = table[name]
+    if values.dtype == object:
+        nested = next((cell for cell in values if isinstance(cell, (list, dict, set, np.ndarray))), None)
+        if nested is not None:
+            raise TableError(
+                "a column holds lists, not single values", where=table.attrs.get("source"),
+                given=f"{name} = {str(nested)[:80]}", allowed="numbers or text",
+            )  # fmt: skip
+    return values
 
 
 def select(table: pd.DataFrame, where: str | None = None) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from tokscale.errors import ConfigError, one_of
 from tokscale.expressions import Expression, compile_expression
 from tokscale.parsing import parse
 from tokscale.stage import Stage, TrialStages
+
+MOST_POINTS = 1_000_000
+_SOMETIMES = ("bottleneck_bits", "codebook_size", "probe_params")  # None in a condition where a trial has none
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Trial:
 def expand(spec: SweepSpec, file: SpecFile) -> list[Trial]:
     """All trials of a spec, in the order of its grid, each once; raises ``ConfigError`` with file and line."""
     axes = _axes(spec)
+    points = math.prod(len(axis) for axis in axes)
+    if points > MOST_POINTS:
+        raise ConfigError("the grid has too many points", where=file.place("grid"), given=f"{points:,}",
+                          allowed=f"up to {MOST_POINTS:,}")  # fmt: skip
     sections = _Sections(spec, file)
     conditions = [_condition(text, number, file) for number, text in enumerate(spec.where)]
     builder = TrialStages()
@@ -179,8 +187,8 @@ def _holds(
     condition: Expression, number: int, config: TrialConfig, sizes: Mapping[str, int | float], file: SpecFile
 ) -> bool:
     def lookup(name: str) -> Any:
-        if name in sizes:
-            return sizes[name]
+        if name in sizes or name in _SOMETIMES:
+            return sizes.get(name)
         node: Any = config
         for key in name.split("."):
             if not isinstance(node, Config) or key not in type(node).model_fields:
@@ -191,7 +199,17 @@ def _holds(
             node = getattr(node, key)
         return node
 
-    return bool(condition.evaluate(lookup))
+    try:
+        truth = condition.evaluate(lookup)
+    except ConfigError as error:
+        where = error.where if error.where and str(file.path) in error.where else file.place(f"where.{number}")
+        raise ConfigError(error.what, where=where, given=error.given, allowed=error.allowed) from None
+    if not isinstance(truth, bool):
+        raise ConfigError(
+            "a condition is neither true nor false", where=file.place(f"where.{number}"),
+            given=f"{condition.text} is {truth!r}", allowed="for example bottleneck_floats <= 4096",
+        )  # fmt: skip
+    return truth
 
 
 def _names() -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from slurm.executor import Executor, Job, JobState, JobStatus
 from sweeps.planning import Plan
 from sweeps.store import StageState, StageStatus, Store
+from tokscale.errors import HeldError, StoreError
 from tokscale.stage import KINDS, Stage
 
 TARGET = "tokscale.stages:run"
@@ -21,6 +23,8 @@ class Display(Protocol):
     """Whoever watches: told about every change, and a few times a second."""
 
     def update(self, statuses: Mapping[str, StageStatus]) -> None: ...
+
+    def wait_for(self, owners: Sequence[str]) -> None: ...
 
 
 def run_missing(plan: Plan, store: Store, executor: Executor, display: Display) -> Plan:
@@ -36,8 +40,13 @@ def run_missing(plan: Plan, store: Store, executor: Executor, display: Display) 
         if ready:
             executor.submit(_jobs(ready, statuses, store, plan))
             _wait(executor, ready, store, statuses, display)
-            _keep_crashes(executor.poll(), ready, store, statuses)
+            jobs = executor.poll()
+            _keep_failures(jobs, ready, store, statuses)
+            # a process elsewhere was faster: these go round again, with what stands on them
+            ready = _without(ready, {key for key in ready if _was_held(jobs[key])})
         else:
+            owners = {status.owner for key, status in statuses.items() if key in todo and status.owner}
+            display.wait_for(sorted(owners))
             time.sleep(_POLL_SECONDS)
         statuses |= store.statuses([stage for key, stage in todo.items() if key not in ready])
         todo = _still_open(todo, ready, statuses)
@@ -102,13 +111,20 @@ def _wait(
         display.update(statuses)
 
 
-def _keep_crashes(
+def _keep_failures(
     jobs: Mapping[str, JobStatus], stages: Mapping[str, Stage], store: Store, statuses: dict[str, StageStatus]
 ) -> None:
-    """Write down why a process vanished: a stage that was killed could not say so itself."""
+    """Take failures that the store does not know: a stage that was killed, or whose disk was full, could not say so."""
     for key, stage in stages.items():
-        status = statuses[key]
-        if jobs[key].state is JobState.failed and status.state in (StageState.interrupted, StageState.new):
-            if status.attempts:
-                store.keep_crash(stage, status.attempts, jobs[key].reason)
-            statuses[key] = StageStatus(StageState.failed, status.attempts, "crash", jobs[key].reason, status.owner)
+        job, status = jobs[key], statuses[key]
+        if job.state is not JobState.failed or _was_held(job) or status.state in (StageState.failed, StageState.done):
+            continue
+        if status.attempts and status.state is StageState.interrupted:
+            with contextlib.suppress(StoreError):  # the disk may be what failed
+                store.keep_crash(stage, status.attempts, job.reason)
+        cause = "store" if job.reason.startswith(StoreError.__name__) else "crash"
+        statuses[key] = StageStatus(StageState.failed, status.attempts, cause, job.reason, status.owner)
+
+
+def _was_held(job: JobStatus) -> bool:
+    return job.state is JobState.failed and job.reason.startswith(HeldError.__name__)

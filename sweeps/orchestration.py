@@ -6,13 +6,14 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
 
 from slurm.local import LocalExecutor
-from slurm.machine import default_workers
+from slurm.machine import cores, default_workers
 from sweeps import tables
 from sweeps.local import PRELOAD, run_missing
 from sweeps.planning import Plan, make_plan
@@ -30,17 +31,19 @@ def run_here(spec: Path, runs: Path, workers: int | None, *, command: str) -> bo
     started = time.time()
     console = tables.console()
     store = Store(runs)
-    plan = make_plan(spec, store)
-    report = store.sweep(plan.spec.name) / "report" / "report.html"
+    plan = _validated(make_plan(spec, store), store, console)
+    trials = [
+        {"trial": trial.id, "values": dict(trial.values), "stages": [stage.key for stage in trial.stages]}
+        for trial in plan.trials
+    ]
     missing = plan.missing()
-    if not missing and report.exists():
+    records = [store.folder(stage).record for stage in plan.stages.values()]
+    if not missing and store.is_current(plan.spec.name, plan.file.text, trials, records):
+        report = store.sweep(plan.spec.name) / "report" / "report.html"
         console.print(f"{plan.spec.name}: all {len(plan.trials)} trials are done. The report: {report}")
         return True
     store.check_writable()
-    store.write_sweep(plan.spec.name, plan.file.text, (
-        {"trial": trial.id, "values": dict(trial.values), "stages": [stage.key for stage in trial.stages]}
-        for trial in plan.trials
-    ))  # fmt: skip
+    store.write_sweep(plan.spec.name, plan.file.text, trials)
     if missing:
         try:
             plan = _run_stages(plan, store, workers, console)
@@ -52,29 +55,46 @@ def run_here(spec: Path, runs: Path, workers: int | None, *, command: str) -> bo
     return _farewell(plan, store, console, time.time() - started)
 
 
+def _validated(plan: Plan, store: Store, console: Console) -> Plan:
+    """The plan after records that do not hold were set aside: done means validly done."""
+    done = [stage for key, stage in plan.stages.items() if plan.statuses[key].state is StageState.done]
+    faults = store.set_aside_invalid(done)
+    for key, fault in faults.items():
+        console.print(f"{key} runs again: {fault}", highlight=False)
+    return replace(plan, statuses=store.statuses(plan.stages.values())) if faults else plan
+
+
 def _run_stages(plan: Plan, store: Store, workers: int | None, console: Console) -> Plan:
     missing = plan.missing()
     largest = max(plan.costs[stage.key].memory_bytes for stage in missing) / 2**30
-    count = min(workers or default_workers(_WORKER_GB + largest), len(missing))
+    asked = workers or default_workers(_WORKER_GB + largest)
+    count = min(asked, len(missing))
+    # Threads change the rounding of sums: they follow from what was asked for, not from how much is left to do.
+    threads = max(1, cores() // asked)
     console.print(f"{plan.spec.name}: {len(plan.trials)} trials, {len(missing)} of {len(plan.stages)} stages to run "
                   f"by {count} worker{'s' if count > 1 else ''}", highlight=False)  # fmt: skip
-    executor, watch = LocalExecutor(count, preload=PRELOAD), Watch(plan, store, count, console)
-    with _sigterm_as_interrupt(), executor, watch:
+    executor, watch = (
+        LocalExecutor(count, threads_per_worker=threads, preload=PRELOAD),
+        Watch(plan, store, count, console),
+    )
+    with _signals_as_interrupt(), executor, watch:
         return run_missing(plan, store, executor, watch)
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    """End on SIGTERM as on Ctrl-C: workers save and leave, where a plain death would kill them in the middle."""
+def _signals_as_interrupt() -> Iterator[None]:
+    """End on SIGTERM, and when the terminal closes, as on Ctrl-C: workers save and leave instead of being killed."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    earlier = signal.signal(signal.SIGTERM, interrupt)
+    heard = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is not signal.SIG_IGN]
+    earlier = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, earlier)
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
 def _farewell(plan: Plan, store: Store, console: Console, seconds: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class Watch:
         self._labels = {stage.key: cost.label(trial.config) for trial in plan.trials for stage in trial.stages}
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._shown = 0.0
+        self._said: set[str] = set()
 
     def __enter__(self) -> Watch:
         if self._live is not None:
@@ -60,6 +61,15 @@ class Watch:
         if self._live is not None and now - self._shown >= _REFRESH_SECONDS:
             self._shown = now
             self._live.update(self._picture(), refresh=True)
+
+    def wait_for(self, owners: Sequence[str]) -> None:
+        """Say, once, that all that is left is in the hands of other processes."""
+        words = (
+            f"waiting for {', '.join(owners)} (host:process), which work{'s' if len(owners) == 1 else ''} on the rest"
+        )
+        if words not in self._said:
+            self._said.add(words)
+            self.console.print(words, highlight=False)
 
     def _tell(self, key: str, status: StageStatus) -> None:
         kind = key.split("/")[0]

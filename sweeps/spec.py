@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from tokscale.config import Config
@@ -55,7 +55,7 @@ class SweepSpec(Config):
             if len(set(lengths.values())) > 1:
                 shown = ", ".join(f"{path} has {length}" for path, length in lengths.items())
                 raise ValueError(f"zipped lists must be equally long: {shown}")
-            if len(group) < 2 or seen & set(group):
+            if len(set(group)) < 2 or len(set(group)) < len(group) or seen & set(group):
                 raise ValueError("a zip group names at least two paths, and a path is in one group only")
             seen |= set(group)
         return groups
@@ -73,6 +73,10 @@ class SpecFile:
             mark = error.problem_mark
             line = f":{mark.line + 1}" if mark is not None else ""
             raise ConfigError(f"not valid YAML: {error.problem}", where=f"{path}{line}") from None
+        except YAMLError as error:  # such as a character that no YAML file may hold
+            raise ConfigError(f"not valid YAML: {error}", where=str(path)) from None
+        if self.values is None:
+            raise ConfigError("an empty file: a sweep spec is a mapping of keys", where=str(path))
         if not isinstance(self.values, Mapping):
             raise ConfigError("a sweep spec is a mapping of keys", where=str(path), given=type(self.values).__name__)
 

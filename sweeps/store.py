@@ -16,9 +16,11 @@ from ruamel.yaml import YAML
 from tokscale import claim
 from tokscale.errors import StoreError
 from tokscale.record import RECORD_NAME, Record, read_record, write_atomically
-from tokscale.stage import Stage, StageFolder
+from tokscale.stage import Stage, StageFolder, canonical
 
 CRASH_NAME = "crash.txt"
+SPEC_NAME = "spec.yaml"
+TRIALS_NAME = "trials.jsonl"
 
 
 class StageState(str, Enum):
@@ -63,7 +65,7 @@ class Store:
 
     def sweep_names(self) -> list[str]:
         """Names of the sweeps that were ever started here."""
-        return sorted(_entries(self.root / "sweeps"))
+        return sorted(name for name in _entries(self.root / "sweeps") if (self.sweep(name) / SPEC_NAME).is_file())
 
     def check_writable(self) -> None:
         """Raise ``StoreError`` when the runs folder cannot be made or written to."""
@@ -74,14 +76,39 @@ class Store:
     def prepare(self, stage: Stage) -> StageFolder:
         """Describe a stage in its folder, so that a job needs nothing but the folder's path."""
         folder = self.folder(stage)
-        if not folder.description.exists():
-            text = StringIO()
-            yaml = YAML(typ="safe", pure=True)
-            yaml.default_flow_style = False
-            yaml.dump({"kind": stage.kind, "id": stage.id, "config": dict(stage.config),
-                       "parents": dict(stage.parents)}, text)  # fmt: skip
-            write_atomically(folder.description, text.getvalue().encode())
+        text = StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.dump({"kind": stage.kind, "id": stage.id, "config": dict(stage.config),
+                   "parents": dict(stage.parents)}, text)  # fmt: skip
+        content = text.getvalue().encode()
+        if not folder.description.exists() or folder.description.read_bytes() != content:
+            write_atomically(folder.description, content)
         return folder
+
+    def set_aside_invalid(self, stages: Iterable[Stage]) -> dict[str, str]:
+        """Rename the records that are not valid, so that their stages run again; their keys with what is wrong."""
+        faults = {stage.key: fault for stage in stages if (fault := self._fault(stage)) is not None}
+        for key in faults:
+            path = self.stages / key / RECORD_NAME
+            path.replace(path.with_name(f"{RECORD_NAME}.invalid"))
+        return faults
+
+    def _fault(self, stage: Stage) -> str | None:
+        """What is wrong with a finished stage, its record or an artifact; None if nothing is."""
+        try:
+            record = self.record(stage)
+        except StoreError as error:
+            return error.what
+        if record is None:
+            return None
+        if canonical(record.config) != canonical(dict(stage.config)):
+            return "its record is of another config"
+        for name, expected in record.artifacts.items():
+            path = self.folder(stage).artifacts / name
+            if not path.is_file() or path.stat().st_size != expected["bytes"]:
+                return f"{name} is gone or cut short"
+        return None
 
     def statuses(self, stages: Iterable[Stage]) -> dict[str, StageStatus]:
         """Status of each stage by key; stages that were never begun cost no file access."""
@@ -128,9 +155,25 @@ class Store:
         """Keep a sweep's spec and the list of its trials with their stages."""
         folder = self.sweep(name)
         lines = "".join(json.dumps(trial) + "\n" for trial in trials)
-        write_atomically(folder / "trials.jsonl", lines.encode())
-        write_atomically(folder / "spec.yaml", spec_text.encode())
+        write_atomically(folder / TRIALS_NAME, lines.encode())
+        write_atomically(folder / SPEC_NAME, spec_text.encode())
         return folder
+
+    def is_current(
+        self, name: str, spec_text: str, trials: Iterable[Mapping[str, Any]], records: Iterable[Path]
+    ) -> bool:
+        """Whether a sweep's results and report are there, of this very spec, and no older than its records."""
+        folder = self.sweep(name)
+        expected = {SPEC_NAME: spec_text, TRIALS_NAME: "".join(json.dumps(trial) + "\n" for trial in trials)}
+        made = [folder / name for name in ("results.parquet", "summary.json", "report/report.html")]
+        try:
+            if any((folder / name).read_text() != text for name, text in expected.items()):
+                return False
+            if not all(path.stat().st_size for path in made):
+                return False
+            return min(path.stat().st_mtime for path in made) >= max(path.stat().st_mtime for path in records)
+        except (OSError, UnicodeDecodeError):
+            return False
 
 
 def _entries(folder: Path) -> list[str]:

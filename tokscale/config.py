@@ -23,7 +23,7 @@ _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 class Config(BaseModel):
     """Base of every config: frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def parse_count(value: object) -> object:
@@ -33,8 +33,10 @@ def parse_count(value: object) -> object:
         if match is None:
             raise ValueError("a count is a whole number, which may carry k, M or G")
         value = float(match[1]) * _SUFFIXES[match[2]]
+    if isinstance(value, bool):
+        raise ValueError("a count is a whole number, not true or false")
     if isinstance(value, float):
-        if not math.isclose(value, round(value), rel_tol=1e-12):
+        if not math.isfinite(value) or not math.isclose(value, round(value), rel_tol=1e-12):
             raise ValueError("a count must be a whole number")
         return round(value)
     return value
@@ -43,7 +45,8 @@ def parse_count(value: object) -> object:
 MIN_MEASURED = 4
 """images below which there is no covariance worth the name, nor a third neighbour for precision and recall"""
 
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**53)]
+Seed = Annotated[int, BeforeValidator(parse_count), Field(ge=0, lt=2**63)]
 Measured = Annotated[int, BeforeValidator(parse_count), Field(ge=MIN_MEASURED)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -59,7 +62,7 @@ class ProceduralData(Config):
     kind: Literal["procedural"] = "procedural"
     resolution: Annotated[int, Field(ge=16, le=4096)] = 32
     classes: Annotated[int, Field(ge=1, le=10)] = 10
-    seed: int = 0
+    seed: Seed = 0
     validation_images: Measured = Field(default=1024, json_schema_extra={"validation_only": True})
 
 
@@ -74,7 +77,7 @@ class ImageFolderData(Config):
     validation_images: Measured | None = Field(default=None, json_schema_extra={"validation_only": True})
     crop: Literal["random", "center"] = "random"
     flip: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
 
 class ShardsData(Config):
@@ -87,7 +90,7 @@ class ShardsData(Config):
     validation_images: Measured | None = Field(default=None, json_schema_extra={"validation_only": True})
     crop: Literal["random", "center"] = "random"
     flip: bool = True
-    seed: int = 0
+    seed: Seed = 0
 
 
 # --- tokenizer ---
@@ -280,7 +283,7 @@ class TrialSections(Config):
     probe: ProbeConfig | None = AutoregressiveProbe()
     evaluation: EvaluationConfig = EvaluationConfig()
     generation: GenerationConfig | None = GenerationConfig()
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class TrialConfig(TrialSections):

@@ -18,6 +18,26 @@ from tokscale.errors import ConfigError
 
 ALLOWED = "names, numbers, 'strings', + - * / // % **, == != < <= > >=, in [..], and, or, not, parentheses"
 
+_MAX_BITS = 4096  # of a whole-number power: nobody asks for more, and much longer ones take minutes
+_INT64_BITS = 63
+
+
+def _power(base: Any, exponent: Any) -> Any:
+    """``base ** exponent``, exact for whole numbers; raises ``OverflowError`` before a number grows without bound."""
+    if not _is_array(base) and not _is_array(exponent):
+        if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > _MAX_BITS:
+            raise OverflowError("the power is out of range")
+        return base**exponent
+    return _bounded(base) ** _bounded(exponent)
+
+
+def _bounded(value: Any) -> Any:
+    """A side of a power beside a column, as numbers of fixed width: Python's own would grow without bound."""
+    if _is_array(value):
+        return value.astype(float) if value.dtype.kind == "O" else value
+    return float(value) if isinstance(value, int) and value.bit_length() > _INT64_BITS else value
+
+
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -25,7 +45,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
-    ast.Pow: operator.pow,
+    ast.Pow: _power,
 }
 _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -36,7 +56,6 @@ _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
 _EQUALITY = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot)
 _MEMBERSHIP = (ast.In, ast.NotIn)
 _LISTS = (ast.List, ast.Tuple, ast.Set)
-_MAX_EXPONENT = 1024  # nobody asks for more, and whole-number powers beyond it take minutes
 
 
 @dataclass(frozen=True)
@@ -139,8 +158,8 @@ class _Evaluation:
             return node.value
         if isinstance(node, ast.BinOp):
             left, right = self.value(node.left), self.value(node.right)
-            if isinstance(node.op, ast.Pow) and not _is_array(right) and abs(right) > _MAX_EXPONENT:
-                raise ValueError(f"the exponent {right} is too large")
+            for side in (left, right):
+                _need_numbers(side)
             return _ARITHMETIC[type(node.op)](left, right)
         if isinstance(node, ast.UnaryOp):
             operand = self.value(node.operand)
@@ -197,6 +216,16 @@ def _truth(value: Any) -> Any:
     if kind not in ("bool", "boolean", "bool[pyarrow]"):
         raise TypeError(f"{kind} is neither true nor false; compare it with something")
     return value
+
+
+def _need_numbers(value: Any) -> None:
+    """Refuse words and lists in arithmetic: ``'a' * 10**10`` would fill the memory."""
+    if _is_array(value):
+        words = value.dtype.kind not in "biufc" and any(isinstance(item, (str, bytes, list, tuple)) for item in value)
+    else:
+        words = not isinstance(value, (int, float, complex))
+    if words:
+        raise TypeError("arithmetic is for numbers only")
 
 
 def _is_array(value: Any) -> bool:

@@ -36,6 +36,8 @@ def explain(kind: type[Config], error: ValidationError, where: str = "") -> Conf
         tags = problem["ctx"]["expected_tags"].replace("'", "").split(", ")
         return ConfigError("no such kind", where=f"{path}.kind", given=str(problem["ctx"]["tag"]),
                            allowed=one_of(tags, problem["ctx"]["tag"]))  # fmt: skip
+    if problem["type"] == "union_tag_not_found":
+        return ConfigError("a mapping with a kind is needed here", where=path or kind.__name__, given=repr(given))
     message = problem["msg"].removeprefix("Value error, ")
     shown = None if isinstance(given, Mapping | Config) else given
     return ConfigError(message, where=path or kind.__name__, given=shown)

@@ -142,6 +142,10 @@ def read_record(folder: Path) -> Record | None:
     try:
         fields = json.loads(text)
         record = Record(**fields)
+        for name, expected in (("config", dict), ("parents", dict), ("measures", dict), ("artifacts", dict),
+                               ("provenance", dict), ("notes", list), ("schema", int)):  # fmt: skip
+            if not isinstance(getattr(record, name), expected):
+                raise TypeError(f"{name} is no {expected.__name__}")
     except (ValueError, TypeError) as error:
         raise StoreError(
             "a record is damaged", where=str(path), given=str(error),

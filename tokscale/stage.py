@@ -97,6 +97,11 @@ def hash_of(kind: str, text: str, parents: Mapping[str, str]) -> str:
     return _finished(_begun(kind, text), parents)
 
 
+def identity_of(kind: str, config: Mapping[str, Any], parents: Mapping[str, str]) -> str:
+    """The id of a stage from its config as plain values, as descriptions and records hold it."""
+    return hash_of(kind, "\n".join(f"{name}:{canonical(config[name])}" for name in sorted(config)), parents)
+
+
 def _begun(kind: str, text: str) -> hashlib._Hash:
     return hashlib.sha256(f"{kind}\n{text}".encode())
 

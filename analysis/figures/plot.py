@@ -25,14 +25,16 @@ def plot(
 ) -> Path:  # fmt: skip
     """Draw column y against column x with the law's fit, one line a value of ``by``, and hand back the written path.
 
-    Without a law the points are drawn alone. Raises ``UsageError`` for an unknown ending or style, ``TableError`` for a
-    table or a column that cannot be used, or when a group cannot be fitted.
+    Without a law the points are drawn alone. Raises ``UsageError`` for an unknown ending, style or folder, and
+    ``TableError`` for a table or a column that cannot be used, or when a group cannot be fitted.
     """
     ending = output.suffix.lower().removeprefix(".")
     if ending not in FORMATS:
         raise UsageError(
             "a figure's ending says its format", given=str(output), allowed=one_of(f".{f}" for f in FORMATS)
         )
+    if not output.parent.is_dir():
+        raise UsageError("a figure's folder does not exist", given=str(output.parent), allowed="a folder that exists")
     rows = select(load_table(table), where)
     for name in (x, y, *([by] if by else [])):
         column(rows, name)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.figures.series import NAMES, Series, finite, share
+from analysis.figures.series import NAMES, finite, share
 from analysis.fitting import Fit, Optimum, Parameter
 from analysis.report.questions import ANY, CONTINUOUS, DISCRETE, Answer, varying
 from analysis.style import FRECHET, axis_label, plain
@@ -101,6 +101,14 @@ def _clause(label: str, fit: Fit) -> tuple[str, str]:
     relative = fit.law == "power"
     unit = "%" if relative else {"psnr": "dB"}.get(fit.y, "")
     value, low, high = (100 * c if relative else c for c in change)
+    if fit.task.freedom < 2:
+        # One degree of freedom makes a t interval so wide and so unsteady that it says nothing.
+        steep = f"{plain(abs(value))}{NBSP + unit if unit else ''}"
+        evidence = f"n{NBSP}={NBSP}{fit.n}, too few points for an interval"
+        return (
+            "rises by" if value > 0 else "falls by",
+            f"{steep} ({label}; {evidence})" if label else f"{steep} ({evidence})",
+        )
     evidence = f"{r_squared(fit)}n{NBSP}={NBSP}{fit.n}" + (", few points" if fit.n < FEW else "")
     group = f"({label}; {evidence})" if label else f"({evidence})"
     if not (low > 0 or high < 0):
@@ -126,7 +134,8 @@ def _decoder(table: pd.DataFrame) -> tuple[str, str] | None:
     if len(gains) < 2:
         return None
     value, low, high = mean_interval(gains)
-    named = f"decoder {large} ({count(sizes.iloc[-1])} parameters) instead of {small} ({count(sizes.iloc[0])})"
+    named = f"decoder {large} ({parameters(table, 'decoder', large)} parameters) instead of "
+    named += f"{small} ({parameters(table, 'decoder', small)})"
     pairs = f"mean over {len(gains)} pairs of trials that differ in nothing else" + (
         ", few" if len(gains) < FEW else ""
     )
@@ -166,40 +175,72 @@ def count(number: float) -> str:
     return f"{plain(number / size)} {letter}"
 
 
+def parameters(table: pd.DataFrame, part: str, preset: str) -> str:
+    """The parameters of a preset for people; "about" and their mean where they differ between its trials."""
+    sizes = table.loc[table[part].astype(str) == preset, f"{part}_params"].dropna()
+    return f"{'about ' if sizes.nunique() > 1 else ''}{count(sizes.mean())}"
+
+
 _LETTERS = (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 
 
 def _kinds(answers: Sequence[Answer]) -> tuple[str, str] | None:
-    """Bottleneck kinds against each other at equal rate, in the middle of the rates that both reach."""
+    """Two bottleneck kinds at equal rate, in the middle of the rates that every curve of both reaches."""
     answer = next((a for a in answers if a.question.kind == ANY), None)
-    fitted = [one for one in answer.series if one.fit is not None] if answer is not None else []
-    kinds = [one for one in fitted if not varying(one.points, ("bottleneck", "dataset", "data.resolution"))]
-    if answer is None or len(kinds) != 2 or len(answer.series) != 2:
+    if answer is None or len(answer.series) != 2:
         return None
     x, y = answer.question.x, answer.question.y
-    ranges = [finite(one.points, x, y)[x].agg(["min", "max"]) for one in kinds]
-    low, high = max(r["min"] for r in ranges), min(r["max"] for r in ranges)
+    rows = finite(pd.concat([one.points for one in answer.series]), x, y)
+    if varying(rows, ("dataset", "data.resolution")) or "bottleneck" not in rows or rows["bottleneck"].nunique() != 2:
+        return None
+    pairs = _paired_curves(rows[rows[x] > 0], x, y)
+    curves = [curve for pair in pairs for curve in pair]
+    low = max((curve[x].iloc[0] for curve in curves), default=0.0)
+    high = min((curve[x].iloc[-1] for curve in curves), default=0.0)
     if not low < high:
         return None
-    return _at_equal_rate(kinds[0], kinds[1], math.sqrt(low * high))
+    middle = (low + high) / 2
+    gains = [np.interp(middle, first[x], first[y]) - np.interp(middle, second[x], second[y]) for first, second in pairs]
+    return "Kinds of bottleneck", _at_equal_rate(rows, 2.0**middle, float(np.mean(gains)), len(pairs))
 
 
-def _at_equal_rate(first: Series, second: Series, rate: float) -> tuple[str, str]:
-    names = [NAMES.get(str(one.points["bottleneck"].iloc[0]), one.label) for one in (first, second)]
-    lines = [one.fit.predict(np.array([rate]), interval=0.95, kind="confidence").iloc[0]
-             for one in (first, second) if one.fit is not None]  # fmt: skip
-    gain = float(lines[0]["value"] - lines[1]["value"])
-    # Two independent fits: their half-widths add in squares.
-    half = math.hypot(*(float(line["high"] - line["low"]) / 2 for line in lines))
-    middle = f"At equal rate ({rate:,.0f} bits per image under the AR probe, the middle of what both kinds reach)"
-    sizes = ", ".join(f"{name} n = {one.fit.n}" for name, one in zip(names, (first, second), strict=True) if one.fit)
-    if abs(gain) <= half:
-        said = f"no difference in PSNR between {' and '.join(names)} is resolved: "
-        said += bracket(gain, gain - half, gain + half, "dB")
-    else:
-        better, worse = names if gain > 0 else names[::-1]
-        said = f"{better} scores {bracket(abs(gain), abs(gain) - half, abs(gain) + half, 'dB')} PSNR more than {worse}"
-    return "Kinds of bottleneck", f"{middle}, {said} ({sizes})."
+def _paired_curves(rows: pd.DataFrame, x: str, y: str) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """For each encoder, decoder and seed of both kinds their two curves: mean y and log2 x of every bottleneck size."""
+    settings = ("encoder", "decoder", "seed")
+    of = ["bottleneck_tokens", "bottleneck_channels", "bottleneck_floats", "bottleneck_bits", "codebook_size"]
+    rows = rows.assign(**{x: np.log2(rows[x])})
+    pairs = []
+    for _, group in rows.groupby([c for c in settings if c in rows] or (lambda _: 0), dropna=False):
+        curves = []
+        for kind in _two_kinds(rows):
+            one = group[group["bottleneck"] == kind]
+            sizes = [c for c in of if c in one] or [x]
+            curves.append(
+                one.groupby(sizes, dropna=False)
+                .agg(**{x: (x, "mean"), y: (y, "mean")})
+                .reset_index(drop=True)
+                .sort_values(x)
+            )
+        if all(curve[x].nunique() > 1 for curve in curves):
+            pairs.append((curves[0], curves[1]))
+    return pairs
+
+
+def _two_kinds(rows: pd.DataFrame) -> list[str]:
+    return sorted(rows["bottleneck"].dropna().unique())
+
+
+def _at_equal_rate(rows: pd.DataFrame, rate: float, gain: float, pairs: int) -> str:
+    """The difference in words. No interval: the pairs are few, chosen, and share their curves' curvature."""
+    names = [NAMES.get(kind, kind) for kind in _two_kinds(rows)]
+    better, worse = names if gain > 0 else names[::-1]
+    seeds = int(rows["seed"].nunique()) if "seed" in rows else 1
+    how = "by interpolation" + (f", mean over {pairs} pairs of equal encoder, decoder and seed" if pairs > 1 else "")
+    seeded = "one seed" if seeds < 2 else f"{seeds} seeds"
+    return (
+        f"At equal rate ({rate:,.0f} bits per image under the AR probe, the middle of what both kinds reach), {better} "
+        f"scores {plain(abs(gain), 2)}{NBSP}dB PSNR more than {worse} ({how}; {seeded}, no interval)."
+    )
 
 
 def _best_size(table: pd.DataFrame, answers: Sequence[Answer], y: str) -> tuple[str, str] | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 from analysis.figures.series import NAMES
-from analysis.report.answers import count
+from analysis.report.answers import count, parameters
 from analysis.report.load import Sweep
+from analysis.style import plain
 
 FEATURES = {
     "random-conv": (
@@ -78,12 +80,15 @@ def _decoders(table: pd.DataFrame) -> str:
     for part in ("encoder", "decoder"):
         if part in table and table[part].notna().any():
             names = list(dict.fromkeys(table[part].dropna().astype(str)))
-            sizes = (
-                table.groupby(part)[f"{part}_params"].mean() if f"{part}_params" in table else pd.Series(dtype=float)
-            )
-            named = [f"{n} ({count(sizes[n])} parameters)" if pd.notna(sizes.get(n)) else n for n in names]
+            named = [_preset(table, part, name) for name in names]
             parts.append(f"{part}{'s' if len(names) > 1 else ''} {listed(named)}")
     return f", with {listed(parts)}" if parts else ""
+
+
+def _preset(table: pd.DataFrame, part: str, name: str) -> str:
+    column = f"{part}_params"
+    known = column in table and table.loc[table[part].astype(str) == name, column].notna().any()
+    return f"{name} ({parameters(table, part, name)} parameters)" if known else name
 
 
 def _training(table: pd.DataFrame) -> str:
@@ -162,11 +167,29 @@ def limits(sweep: Sweep) -> list[str]:
             "The AR probing loss compares only tokenizers of equal vocabulary and length; across kinds and sizes "
             "compare the AR rate in bits per image."
         )
-    if "bottleneck" in table and sweep.has("ar_bits_per_image") and (table["bottleneck"] == "kl").any():
-        lines.append("For KL bottlenecks the AR rate is an upper bound: a better probe can only lower it.")
+    if sweep.has("ar_bits_per_image"):
+        lines.append(_rate_bound(table))
+    if any(sweep.has(c) for c in ("gfd", "gfid", "precision", "recall")):
+        images = _range(table, "generation.images")
+        lines.append(
+            "Fréchet distances, precision and recall of generated images depend on the numbers of images"
+            f"{f' ({images} generated)' if images else ''} and compare only at equal numbers."
+        )
     if len(table) and ("seed" not in table or table["seed"].nunique() < 2):
         lines.append(
             "One seed was run for each configuration: intervals tell how well the law fits the points, not how much a "
             "repeated training would move them."
         )
     return lines
+
+
+def _rate_bound(table: pd.DataFrame) -> str:
+    classes = table["data.classes"].dropna().unique() if "data.classes" in table else []
+    if len(classes) == 1:
+        more = f"log2({classes[0]:.0f}) = {plain(math.log2(classes[0]), 2)}"
+    else:
+        more = "log2(classes)"
+    return (
+        "The AR rate is an upper bound for every bottleneck, and it is conditional on the class: without the class up "
+        f"to {more} bits per image more; a better probe can only lower it."
+    )

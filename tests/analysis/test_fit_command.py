@@ -92,3 +92,18 @@ heavy = {"numpy", "pandas", "scipy", "torch", "matplotlib", "rich.console", "pyd
 sys.exit(", ".join(sorted(heavy)) or 0)"""
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
+
+
+def test_groups_that_json_does_not_know(tmp_path: Path) -> None:
+    rows = [{"E": 2**i, "y": i + 0.1 * (i % 2), "g": g} for g in (1.0, float("inf")) for i in range(1, 6)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
+    found = run_json(str(tmp_path / "t.parquet"), "--x", "E", "--y", "y", "--law", "semilog", "--by", "g")
+    assert [one["group"] for one in found] == [1.0, "inf"]
+
+
+def test_lists_in_a_table_are_refused(tmp_path: Path) -> None:
+    rows = [{"E": 2**i, "y": i, "g": [i]} for i in range(1, 6)]
+    (tmp_path / "t.json").write_text(json.dumps(rows))
+    with pytest.raises(TableError, match="holds lists"):
+        run(str(tmp_path / "t.json"), "--x", "E", "--y", "y", "--by", "g")
+    assert run_json(str(tmp_path / "t.json"), "--x", "E", "--y", "y", "--law", "semilog")["n"] == 5

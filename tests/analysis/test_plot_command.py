@@ -27,7 +27,7 @@ def table(tmp_path: Path) -> str:
 def test_plot_writes_by_the_ending(
     table: str, tmp_path: Path, name: str, head: bytes, capsys: pytest.CaptureFixture
 ) -> None:
-    output = tmp_path / "figures" / name
+    output = tmp_path / name
     plot_command(table, x="E", y="PSNR", output=output, law="semilog", by="set")
     assert output.read_bytes().startswith(head)
     assert capsys.readouterr().out.strip() == str(output)
@@ -50,6 +50,7 @@ def test_plot_of_a_published_table(tmp_path: Path) -> None:
         ({"style": "poster"}, UsageError, "paper"),
         ({"published": ["vitk"]}, UsageError, "did you mean 'vitok'"),
         ({"output": Path("figure.gif")}, UsageError, ".svg"),
+        ({"output": Path("absent/figure.png")}, UsageError, "(?s)folder does not exist.*absent"),
         ({"where": "E > 1e9"}, TableError, "no row"),
     ],
 )

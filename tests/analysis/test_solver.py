@@ -103,3 +103,13 @@ def test_a_coordinate_stays_within_its_limits() -> None:
     at, cost = minimise(line, target, np.ones((1, 3)), np.zeros((1, 2)), low, high)
     np.testing.assert_allclose(at, [[1.5, 0.5]], atol=1e-9)
     assert cost[0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("name", ["semilog", "quadratic", "power", "power_floor", "saturating"])
+def test_many_points_in_few_clusters(name: str) -> None:
+    rng = np.random.default_rng(1)
+    x = np.append(np.full(2998, 1e3) * (1 + 1e-7 * rng.random(2998)), [1.0, 1.0001])
+    y = 5 + np.log2(x) + 0.01 * rng.random(3000)
+    solution = solve(problem(LAWS[name], x[None], y[None]))
+    assert np.isfinite(solution.coordinates).all()
+    assert np.isfinite(solution.cost).all()

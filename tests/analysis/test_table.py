@@ -38,6 +38,8 @@ def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path) -> None:
         ("empty.csv", b"", "cannot read a table as csv"),
         ("header.csv", b"E,rfid\n", "no rows"),
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "cannot read a table as csv"),
+        ("semicolons.csv", b"a;b\n1,5;2\n", "separated by ';'"),
+        ("tabs.csv", b"a\tb\n1\t2\n", "separated by tabs"),
         ("latin.csv", b"a\n\xff\xfe\xe9\n", "cannot read a table as csv"),
         ("t.parquet", b"not parquet", "cannot read a table as parquet"),
         ("t.json", b"{", "cannot read a table as json"),
@@ -119,3 +121,11 @@ def test_columns_without_numbers() -> None:
         numeric_points(pd.DataFrame({"x": [1, 2], "y": [np.nan, np.nan]}), ["x"], "y")
     with pytest.raises(TableError, match="did you mean 'rfid'"):
         numeric_points(TABLE, ["E"], "rFID")
+
+
+def test_columns_of_lists() -> None:
+    table = pd.DataFrame({"x": [[1], [2]], "y": [1.0, 2.0]})
+    with pytest.raises(TableError, match=r"(?s)holds lists.*x = \[1\]"):
+        numeric_points(table, ["x"], "y")
+    with pytest.raises(TableError, match="holds lists"):
+        select(table, "x == 1")

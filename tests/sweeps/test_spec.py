@@ -83,3 +83,30 @@ def test_the_specs_that_ship_are_valid():
     assert shipped
     for path in shipped:
         assert expand(*load_spec(path))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("seed: [0, 1]", "seed: [123456789012345678901234567890]"), "less than"),
+        (("seed: [0, 1]", "seed: [true]"), "not true or false"),
+        (("images: 1e3", "images: .inf"), "whole number"),
+        (("lr: 1e-4", "lr: .inf"), "finite"),
+        (("data: {kind: procedural, resolution: 32}", "data: null"), "a mapping"),
+        (("bottleneck_floats <= 64", "bottleneck_floats"), "neither true nor false"),
+        (("bottleneck_floats <= 64", "1 / (seed * 0) > 1"), "study.yaml:10"),
+        (("[0, 1]", "[" + ", ".join(map(str, range(500_001))) + "]"), "too many points"),
+        (("name: study", "name: study\x00"), "YAML"),
+    ],
+)
+def test_values_that_cannot_work_are_refused_at_plan_time(change, words):
+    text = GOOD.replace(*change)
+    assert text != GOOD
+    with pytest.raises(ConfigError) as refusal:
+        trials(text)
+    assert words in str(refusal.value)
+
+
+def test_a_size_that_some_trials_lack_is_none_in_a_condition():
+    text = GOOD.replace("bottleneck_floats <= 64", "bottleneck_bits == None or bottleneck_bits > 5")
+    assert len(trials(text)) == 4

@@ -110,6 +110,24 @@ def test_values_that_do_not_go_together(text: str) -> None:
         evaluate(text)
 
 
+@pytest.mark.parametrize("text", [
+    "((9**1024)**1024)**30 > a", "9**(9**9) > a", "'a' * 10**10 == s", "10**10 * 'a' == s", "s + 'x' == s",
+    "[1] == a or l * 10**10 == a", "s % a == s", "names * 10**10 == 'a'",
+    "(10**1000) ** numbers > 1",
+])  # fmt: skip
+def test_arithmetic_stays_small(text: str) -> None:
+    columns = {"names": pd.Series(["a", "b"]), "numbers": np.array([1, 10**6])}
+    with pytest.raises(ConfigError):
+        evaluate(text, {**VALUES, **columns, "l": [1]})
+
+
+def test_powers_are_exact_and_of_columns() -> None:
+    assert evaluate("3 ** 100 == big and 2 ** -1 == 0.5", {"big": 3**100}) is True
+    assert list(evaluate("wide ** 2 == 81", {"wide": pd.Series([9, None], dtype=object)})) == [True, False]
+    assert list(evaluate("(wide ** 1000) ** 1000 > 1", {"wide": pd.Series([9, 1], dtype=object)})) == [True, False]
+    assert list(evaluate("2 ** n == 8", {"n": np.array([3, 4])})) == [True, False]
+
+
 def test_caret_stands_under_the_fault() -> None:
     with pytest.raises(ConfigError) as caught:
         compile_expression("patch > max(1)")

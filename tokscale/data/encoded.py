@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Protocol
 
@@ -38,6 +38,15 @@ class Transform(Protocol):
     def crop(self) -> str: ...
     @property
     def flip(self) -> bool: ...
+
+
+def refuse_shared(shared: Collection[str], where: str) -> None:
+    """Raise ``DataError`` when files are in both splits: what was trained on measures nothing."""
+    if shared:
+        raise DataError(
+            f"train and validation share {len(shared)} files", where=where, given=min(shared),
+            allowed="validation images that are not trained on",
+        )  # fmt: skip
 
 
 class EncodedImages(ImageSet):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from tokscale.config import ImageFolderData
 from tokscale.data.decoding import ENDINGS
-from tokscale.data.encoded import EncodedImages
-from tokscale.data.images import Skipped, Split
+from tokscale.data.encoded import EncodedImages, refuse_shared
+from tokscale.data.images import Skipped, Split, left_out
 from tokscale.errors import DataError
 
 _VALIDATION_NAMES = ("val", "validation")
@@ -22,10 +23,14 @@ _NO_CLASS = "."
 
 @dataclass(frozen=True)
 class Listing:
-    """Images below a folder: paths relative to it with ``/``, sorted, and what could not be listed."""
+    """Images below a folder: paths relative to it with ``/``, sorted, and what could not be listed.
+
+    ``inodes`` are those of the paths when all of the folder is listed, and empty for a part of it.
+    """
 
     root: Path
     paths: list[str]
+    inodes: list[int]
     skipped: list[Skipped]
 
     def classes(self) -> list[str]:
@@ -38,6 +43,8 @@ class FolderImages(EncodedImages):
 
     With ``train/`` and ``val/`` (or ``validation/``) below the root, or with ``validation_root``, the split is that of
     the folders. Otherwise a hash of each file's relative path decides, so a file stays on its side when others come.
+    No class is in validation alone: with folders this is an error; with the hash, all images of such a class train,
+    until the class has an image on the side of training.
     """
 
     def __init__(self, config: ImageFolderData, split: Split):
@@ -78,26 +85,50 @@ def _listings(config: ImageFolderData) -> tuple[Listing, Listing]:
     train = list_images(train_root)
     if validation_root is not None:
         validation = list_images(validation_root)
+        refuse_shared(_shared(train, validation), str(validation_root))
         unknown = sorted({*validation.classes()} - {*train.classes()})
         if unknown:
             raise DataError(
                 f"{len(unknown)} of the validation classes do not occur in training", where=str(validation_root),
-                given=", ".join(unknown[:10]), allowed=f"class folders that also lie in {train_root}",
+                given=", ".join(unknown[:10]) + left_out(train.skipped),
+                allowed=f"class folders that also lie in {train_root}",
             )  # fmt: skip
         return train, validation
-    ranks = {path: _rank(config.seed, path) for path in train.paths}
-    least = min(ranks, key=lambda path: (ranks[path], path))  # a small folder, too, has something to validate on
-    chosen = {path for path, rank in ranks.items() if rank < config.validation_fraction or path == least}
-    if len(chosen) == len(ranks):
-        raise DataError(
-            "no images are left for training", where=str(train_root),
-            given=f"{len(ranks)} images, validation_fraction {config.validation_fraction}",
-            allowed="more images, a smaller validation_fraction, or a validation_root",
-        )  # fmt: skip
+    chosen = _held_out(config, train)
     return (
-        Listing(train_root, [path for path in train.paths if path not in chosen], train.skipped),
-        Listing(train_root, [path for path in train.paths if path in chosen], train.skipped),
+        replace(train, paths=[path for path in train.paths if path not in chosen], inodes=[]),
+        replace(train, paths=[path for path in train.paths if path in chosen], inodes=[]),
     )
+
+
+def _held_out(config: ImageFolderData, listing: Listing) -> set[str]:
+    """The paths that the hash gives to validation: at least one, and never all of a class."""
+    ranks = {path: _rank(config.seed, path) for path in listing.paths}
+    chosen = {path for path, rank in ranks.items() if rank < config.validation_fraction}
+    trained = {class_of(path) for path in ranks if path not in chosen}
+    kept = {path for path in chosen if class_of(path) in trained}
+    sizes = Counter(class_of(path) for path in ranks)
+    shareable = [path for path in ranks if sizes[class_of(path)] > 1]
+    if len(chosen) == len(ranks) or not shareable:
+        raise DataError(
+            "no images are left for training beside those for validation", where=str(listing.root),
+            given=f"{len(ranks)} images in {len(sizes)} classes, validation_fraction {config.validation_fraction}"
+            + left_out(listing.skipped),
+            allowed="more images of a class, a smaller validation_fraction, or a validation_root",
+        )  # fmt: skip
+    # A small folder, too, has something to validate on.
+    return kept or {min(shareable, key=lambda path: (ranks[path], path))}
+
+
+def _shared(train: Listing, validation: Listing) -> list[str]:
+    """Validation images that are files of training, by whatever path or link."""
+    places = dict(zip(train.inodes, train.paths, strict=True))
+    found = ((path, places.get(inode)) for path, inode in zip(validation.paths, validation.inodes, strict=True))
+    return [
+        str(validation.root / path)
+        for path, other in found  # equal numbers may be of two devices
+        if other is not None and os.path.samefile(validation.root / path, train.root / other)
+    ]
 
 
 def _roots(config: ImageFolderData) -> tuple[Path, Path | None]:
@@ -132,17 +163,21 @@ def list_images(root: Path) -> Listing:
     Raises ``DataError`` when there are none.
     """
     skipped: list[Skipped] = []
-    paths = sorted(_walk(root, "", frozenset(), skipped))
-    if not paths:
+    found = sorted(_walk(root, "", frozenset(), skipped))
+    if not found:
         others = sum(len(files) for _, _, files in os.walk(root))
         raise DataError(
-            "no images found", where=str(root), given=f"{others} files, none of them an image that can be listed",
+            "no images found", where=str(root),
+            given=f"{others} files, none of them an image that can be listed" + left_out(skipped),
             allowed=f"files that end in {', '.join(ENDINGS)} (upper or lower case), in class folders or not",
         )  # fmt: skip
-    return Listing(root, paths, skipped)
+    return Listing(root, [path for path, _ in found], [inode for _, inode in found], skipped)
 
 
-def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]], skipped: list[Skipped]) -> Iterator[str]:
+def _walk(
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]], skipped: list[Skipped]
+) -> Iterator[tuple[str, int]]:
+    """Path and inode of every image; a million images are listed without a look at each."""
     try:
         status = folder.stat()
         entries = list(os.scandir(folder))
@@ -161,7 +196,7 @@ def _walk(folder: Path, prefix: str, above: frozenset[tuple[int, int]], skipped:
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {identity}, skipped)
         elif entry.name.lower().endswith(ENDINGS):
             if kind == "file":
-                yield prefix + entry.name
+                yield prefix + entry.name, entry.stat().st_ino if entry.is_symlink() else entry.inode()
             else:
                 skipped.append(Skipped(entry.path, "a broken link, or not an ordinary file"))
 

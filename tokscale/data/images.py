@@ -26,6 +26,11 @@ class Skipped:
     reason: str
 
 
+def left_out(skipped: Sequence[Skipped]) -> str:
+    """The first reasons as an end to a message, for what was left out may explain what is missing; else nothing."""
+    return "".join(f"; left out {item.path}: {item.reason}" for item in skipped[:3])
+
+
 class ImageSet(ABC):
     """Labelled square images of one split; ``size`` is None where there is no end of them."""
 

@@ -2,7 +2,7 @@
 
 A shard is a plain tar file. Members whose names agree up to the first dot of the file name are one sample: an image
 (the first, if there are several), and its class as text in a member ``.cls`` or in a member ``.json`` under "label",
-"class" or "cls".
+"class" or "cls". When any sample has a class, those without one are left out and named; when none has, all are of one.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import glob
 import itertools
 import json
+import os
 import re
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import IO
@@ -22,13 +23,15 @@ import numpy as np
 
 from tokscale.config import ShardsData
 from tokscale.data.decoding import ENDINGS
-from tokscale.data.encoded import EncodedImages
-from tokscale.data.images import Skipped, Split
+from tokscale.data.encoded import EncodedImages, refuse_shared
+from tokscale.data.images import Skipped, Split, left_out
 from tokscale.data.randomness import hash64
 from tokscale.errors import DataError, one_of
 
 _LABEL_KEYS = ("label", "class", "cls")
 _BLOCK = 512
+# A class needs a name and a row of an embedding: beyond these bounds a number is a mistake, not a class.
+_CLASSES_PER_IMAGE, _CLASSES_ANYWAY = 10, 1000
 
 
 @dataclass(frozen=True)
@@ -50,27 +53,26 @@ class Index:
     members: list[Member]
     skipped: list[Skipped]
 
+    def labels(self) -> list[int]:
+        """The classes of the images that have one."""
+        return [member.label for member in self.members if member.label is not None]
+
 
 class ShardImages(EncodedImages):
     """Images in tar shards. The shards' headers are read once; images are then read by their offset."""
 
     def __init__(self, config: ShardsData, split: Split):
-        train, validation = (
-            read_index(pattern, key)
-            for pattern, key in (
-                (config.pattern, "data.pattern"),
-                (config.validation_pattern, "data.validation_pattern"),
-            )
-        )
+        train, validation = _labelled(config)
         classes = _classes(train, config.pattern)
-        unknown = sorted({member.label or 0 for member in validation.members} - {*range(classes)})
+        unknown = sorted({label for label in validation.labels() if label >= classes})
         if unknown:
             raise DataError(
                 f"{len(unknown)} of the validation classes do not occur in training", where=config.validation_pattern,
-                given=", ".join(str(label) for label in unknown[:10]), allowed=f"classes 0 to {classes - 1}",
+                given=", ".join(str(label) for label in unknown[:10]) + left_out(train.skipped),
+                allowed=f"classes 0 to {classes - 1}",
             )  # fmt: skip
         own = train if split == "train" else validation
-        labels = np.array([member.label or 0 for member in own.members], np.int64)
+        labels = np.array(own.labels(), np.int64)
         names = [str(number) for number in range(classes)]
         super().__init__(config, split, labels, names, Path(config.pattern).parent.resolve().name)
         self.members, self.left_out = own.members, own.skipped
@@ -93,16 +95,56 @@ class ShardImages(EncodedImages):
             return stream.read(member.size)
 
 
+def _labelled(config: ShardsData) -> tuple[Index, Index]:
+    """Images for training and for validation, each with a class: that of its sample, or 0 when no sample has one."""
+    patterns = {"data.pattern": config.pattern, "data.validation_pattern": config.validation_pattern}
+    shards, others = (expand(pattern, key) for key, pattern in patterns.items())
+    known = {_identity(shard) for shard in shards}
+    refuse_shared([shard for shard in others if _identity(shard) in known], config.validation_pattern)
+    train, validation = (read_index(pattern, key) for key, pattern in patterns.items())
+    if not train.labels() and not validation.labels():
+        return _with_class_0(train), _with_class_0(validation)
+    for index, pattern in ((train, config.pattern), (validation, config.validation_pattern)):
+        if not index.labels():
+            bare = index.members[0]
+            raise DataError(
+                "the images of one split have classes, and those of the other have none", where=pattern,
+                given=f"no class for {bare.key} in {bare.shard} nor any other" + left_out(index.skipped),
+                allowed="a .cls or .json member for the images of both splits, or of neither",
+            )  # fmt: skip
+    return _without_bare(train), _without_bare(validation)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """What is the same for all paths and links to one file."""
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
+
+
+def _with_class_0(index: Index) -> Index:
+    return replace(index, members=[replace(member, label=0) for member in index.members])
+
+
+def _without_bare(index: Index) -> Index:
+    """The images that have a class; those that have none are named."""
+    bare = [member for member in index.members if member.label is None]
+    reason = "no class in a .cls or .json member, where other samples have one"
+    return Index(
+        [member for member in index.members if member.label is not None],
+        index.skipped + [Skipped(f"{member.shard}:{member.key}", reason) for member in bare],
+    )
+
+
 def _classes(train: Index, pattern: str) -> int:
-    """Number of classes: the largest label and one, or one when no image has a label."""
-    labels = [member.label for member in train.members if member.label is not None]
-    if labels and len(labels) < len(train.members):
-        bare = next(member for member in train.members if member.label is None)
+    """Number of classes: the largest label and one; a label that the number of images cannot explain is refused."""
+    largest = max(train.members, key=lambda member: member.label or 0)
+    count, most = (largest.label or 0) + 1, _CLASSES_PER_IMAGE * len(train.members) + _CLASSES_ANYWAY
+    if count > most:
         raise DataError(
-            "some images have a class and some have none", where=pattern, given=f"{bare.key} in {bare.shard}",
-            allowed="a .cls or .json member for every image, or for none",
+            "a class number is far too large", where=pattern, given=f"{count - 1} for {largest.key} in {largest.shard}",
+            allowed=f"classes 0 to {most - 1} for {len(train.members)} images",
         )  # fmt: skip
-    return max(labels, default=0) + 1
+    return count
 
 
 def expand(pattern: str, key: str = "data.pattern") -> list[str]:
@@ -207,8 +249,8 @@ def _split_name(name: str) -> tuple[str, str]:
 def _sample(shard: str, key: str, parts: list[tuple[str, int, int, bytes]], skipped: list[Skipped]) -> Iterator[Member]:
     try:
         label = _label([(ending, text) for ending, _, _, text in parts])
-    except ValueError as error:
-        skipped.append(Skipped(f"{shard}:{key}", str(error)))
+    except (ValueError, RecursionError) as error:
+        skipped.append(Skipped(f"{shard}:{key}", f"the class cannot be read: {error}"))
         return
     for ending, offset, size, _ in parts:
         if ending in ENDINGS:
@@ -227,6 +269,6 @@ def _label(parts: list[tuple[str, bytes]]) -> int | None:
             )
         if ending in (".cls", ".json") and value is not None:
             if not re.fullmatch(r"[0-9]{1,9}", str(value)):
-                raise ValueError(f"the class is no whole number: {value!r} ({one_of(_LABEL_KEYS)})")
+                raise ValueError(f"no whole number: {str(value)[:80]!r} ({one_of(_LABEL_KEYS)})")
             return int(str(value))
     return None

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from tokscale import claim
 from tokscale.errors import DataError, DivergedError, HeldError, StoppedError, StoreError, UsageError
 from tokscale.record import Record, digest, read_record, write_record
-from tokscale.stage import StageFolder
+from tokscale.stage import StageFolder, identity_of
 from tokscale.stages import generation, latents, probe, reconstruction, tokenizer
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.provenance import Meter
@@ -62,18 +63,44 @@ def run(path: str, **runtime: Any) -> None:
 
 
 def _attempt(folder: StageFolder, held: claim.Claim, runtime: Runtime) -> None:
-    description = YAML(typ="safe", pure=True).load(folder.description.read_text())
+    description = _description(folder)
+    _clear_leftovers(folder)
     parents = {kind: _parent(folder.parent(kind, identity)) for kind, identity in description["parents"].items()}
     with watch_signals() as flag, Meter(folder, held.attempt) as meter:
         context = Context(description["id"], folder, description["config"], parents, runtime, flag)
         measures = STAGES[folder.kind](context)
     held.check()  # a process that was away for longer than its lease must not write over its successor's work
-    artifacts = {path.name: digest(path) for path in sorted(folder.artifacts.glob("*"))}
+    artifacts = {path.name: digest(path) for path in sorted(folder.artifacts.glob("[!.]*")) if path.is_file()}
     provenance = meter.provenance(context)
     record = Record(folder.kind, description["id"], description["config"], description["parents"],
                     {**measures, **meter.measures()}, artifacts, provenance, context.notes)  # fmt: skip
     write_record(folder.path, record)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
+
+
+def _description(folder: StageFolder) -> dict[str, Any]:
+    """What the stage is, by its own file; raises ``StoreError`` unless that gives the id that the folder bears."""
+    try:
+        description: dict[str, Any] = YAML(typ="safe", pure=True).load(folder.description.read_text())
+        identity = identity_of(description["kind"], description["config"], description["parents"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, YAMLError) as error:
+        raise StoreError("a stage's description is damaged", where=str(folder.description), given=str(error),
+                         allowed="run the sweep again: it is written anew") from None  # fmt: skip
+    if (description["kind"], identity) != (folder.kind, folder.path.name):
+        raise StoreError(
+            "a stage's description was changed: it is of another stage", where=str(folder.description),
+            given=f"{description['kind']}/{identity}", allowed=f"{folder.kind}/{folder.path.name}",
+        )  # fmt: skip
+    return description
+
+
+def _clear_leftovers(folder: StageFolder) -> None:
+    """Remove what a killed attempt was still writing: temporary names, which nobody else uses under our claim."""
+    for path in [*folder.artifacts.glob(".*"), *folder.artifacts.glob("*.partial"), *folder.checkpoints.glob(".*")]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _parent(folder: StageFolder) -> Record:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def write(path, level=0, size=(20, 16)):
 
 
 def config(root, **options):
-    return ImageFolderData(kind="image_folder", root=str(root), **{"resolution": 8, **options})
+    return ImageFolderData(kind="image_folder", root=str(root), **{"resolution": 16, **options})
 
 
 def levels(image_set):
@@ -62,7 +63,7 @@ def test_class_is_the_first_folder(root):
         assert (images[:, 0, 0, 0].long() // 5 % 3 == labels).all()
         assert labels.dtype == torch.int64
         assert images.dtype == torch.uint8
-        assert images.shape[1:] == (3, 8, 8)
+        assert images.shape[1:] == (3, 16, 16)
 
 
 def test_images_without_folders_are_one_class(tmp_path):
@@ -92,6 +93,54 @@ def test_unknown_validation_class_is_named(tmp_path):
     for split in ("train", "validation"):
         with pytest.raises(DataError, match="dog"):
             open_images(config(tmp_path), split)
+
+
+def test_reasons_stand_beside_a_missing_class(tmp_path):
+    write(tmp_path / "train" / "cat" / "a.png")
+    (tmp_path / "train" / "dog").symlink_to(tmp_path / "train")
+    write(tmp_path / "val" / "dog" / "b.png")
+    with pytest.raises(DataError, match=r"dog; left out .*train/dog: a link back"):
+        open_images(config(tmp_path), "train")
+
+
+@pytest.mark.parametrize("way", ["same", "link", "hard", "file", "below"])
+def test_files_in_both_splits_are_refused(root, way):
+    other, photo = root.parent / "other", root / "class1" / "deeper" / "01.png"
+    if way == "same":
+        other = root
+    elif way == "below":
+        write(root / "class1" / "class1" / "x.png")
+        other = root / "class1"
+    elif way == "link":
+        other.symlink_to(root)
+    else:
+        write(other / "class1" / "own.png", 3)
+        (os.link if way == "hard" else os.symlink)(photo, other / "class1" / "x.png")
+    count = {"same": 40, "link": 40, "below": 14}.get(way, 1)
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match=f"train and validation share {count} files"):
+            open_images(config(root, validation_root=str(other)), split)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_split_by_hash_leaves_no_class_untrained(tmp_path, seed):
+    for number in range(24):  # twelve classes of one image, four of three
+        write(tmp_path / f"class{number % 4 if number < 12 else number}" / f"{number}.png", 5 * number)
+    given = {"validation_fraction": 0.5, "seed": seed}
+    train, validation = (open_images(config(tmp_path, **given), split) for split in ("train", "validation"))
+    assert sorted(levels(train) + levels(validation)) == [5 * number for number in range(24)]
+    trained = {int(label) for _, labels in evaluation_batches(train, batch_size=5) for label in labels}
+    assert trained == set(range(16))
+    assert validation.size >= 1
+    capped = open_images(config(tmp_path, **given, validation_images=4), "train")
+    assert levels(capped) == levels(train)
+
+
+def test_classes_of_one_image_cannot_be_split(tmp_path):
+    for name in "abc":
+        write(tmp_path / name / "x.png")
+    with pytest.raises(DataError, match="3 images in 3 classes"):
+        open_images(config(tmp_path), "train")
 
 
 def test_listing_passes_over_what_is_hidden_and_follows_links_once(tmp_path):
@@ -130,8 +179,9 @@ def test_unreadable_files_are_named_replaced_in_training_and_left_out_in_evaluat
     for name in ("class0/deeper/03.png", "class1/deeper/10.png"):
         spoil(root / name)
     (root / "class2" / "empty.jpg").write_bytes(b"")
+    copy = shutil.copytree(root, root.parent / "copy")
     with caplog.at_level(logging.WARNING):
-        train = open_images(config(root, validation_root=str(root)), "train")
+        train = open_images(config(root, validation_root=str(copy)), "train")
         assert train.size == 41
         assert train.skipped == []  # a million files are not decoded before training starts
         first, again = (train.images(range(41)) for _ in range(2))
@@ -143,18 +193,19 @@ def test_unreadable_files_are_named_replaced_in_training_and_left_out_in_evaluat
     assert len(caplog.records) == 3
     good = sorted(set(range(0, 200, 5)) - {15, 50})
     assert sorted(levels(train)) == good
-    validation = open_images(config(root, validation_root=str(root)), "validation")
+    validation = open_images(config(root, validation_root=str(copy)), "validation")
     assert validation.size == 38
     assert sorted(levels(validation)) == good
     assert len(validation.skipped) == 3
-    capped = open_images(config(root, validation_root=str(root), validation_images=10), "validation")
+    capped = open_images(config(root, validation_root=str(copy), validation_images=10), "validation")
     assert levels(capped) == levels(validation)[:10]
 
 
 def test_large_validation_sets_are_verified_as_they_are_read(root, monkeypatch):
     monkeypatch.setattr("tokscale.data.encoded.VERIFIED_AT_ONCE", 5)
     spoil(root / "class0/deeper/03.png")
-    validation = open_images(config(root, validation_root=str(root)), "validation")
+    copy = shutil.copytree(root, root.parent / "copy")
+    validation = open_images(config(root, validation_root=str(copy)), "validation")
     assert validation.size == 40
     assert sorted(levels(validation)) == sorted(set(range(0, 200, 5)) - {15})
     assert len(validation.skipped) == 1
@@ -171,7 +222,8 @@ def test_no_readable_image(root):
 
 def test_loader_workers_tell_what_they_skipped(root):
     spoil(root / "class0/deeper/03.png")
-    train = open_images(config(root, validation_root=str(root)), "train")
+    copy = shutil.copytree(root, root.parent / "copy")
+    train = open_images(config(root, validation_root=str(copy)), "train")
     loader = torch.utils.data.DataLoader(train_batches(train, batch_size=40, seed=0), batch_size=None, num_workers=2)
     batches = iter(loader)
     for _ in range(2):
@@ -182,10 +234,12 @@ def test_loader_workers_tell_what_they_skipped(root):
 
 def test_reference_names_the_very_set(root):
     name = open_images(config(root), "validation").reference
-    assert name.startswith("photos-8px-validation-")
+    assert name.startswith("photos-16px-validation-")
     assert open_images(config(root), "validation").reference == name
-    assert open_images(config(root, resolution=16), "validation").reference != name
-    assert open_images(config(root, validation_images=2), "validation").reference != name
+    assert open_images(config(root, resolution=32), "validation").reference != name
+    half = config(root, validation_fraction=0.5)
+    capped = config(root, validation_fraction=0.5, validation_images=4)
+    assert open_images(capped, "validation").reference != open_images(half, "validation").reference
     moved = root.rename(root.parent / "moved")
     moved.rename(root.parent / "photos")
     assert open_images(config(root), "validation").reference == name

@@ -3,6 +3,7 @@
 import io
 import itertools
 import json
+import shutil
 import tarfile
 
 import numpy as np
@@ -41,7 +42,7 @@ def tar(path, members):
 def config(folder, **options):
     pattern, validation = str(folder / "train-{000..001}.tar"), str(folder / "val-*.tar")
     return ShardsData(
-        kind="shards", **{"pattern": pattern, "validation_pattern": validation, "resolution": 8, **options}
+        kind="shards", **{"pattern": pattern, "validation_pattern": validation, "resolution": 16, **options}
     )
 
 
@@ -81,8 +82,9 @@ def test_shards_equal_a_folder_of_the_same_images(folder, tmp_path):
         path = tmp_path / "photos" / str(number % 3) / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(10 * number))
+    copy = shutil.copytree(tmp_path / "photos", tmp_path / "copy")
     photos = ImageFolderData(
-        kind="image_folder", root=str(tmp_path / "photos"), validation_root=str(tmp_path / "photos"), resolution=8
+        kind="image_folder", root=str(tmp_path / "photos"), validation_root=str(copy), resolution=16
     )
     assert contents(open_images(photos, "train")) == contents(open_images(config(folder), "train"))
 
@@ -124,10 +126,73 @@ def test_broken_images_and_labels_are_skipped(folder):
 def test_shards_without_labels_are_one_class(folder):
     for name in ("train-000", "train-001", "val-0"):
         tar(folder / f"{name}.tar", [("a.png", encoded(1)), ("b.webp", encoded(2, "WEBP"))])
-    assert open_images(config(folder), "train").num_classes == 1
-    tar(folder / "train-000.tar", [("a.png", encoded(1)), ("b.png", encoded(2)), ("b.cls", b"0")])
-    with pytest.raises(DataError, match="have none"):
+    for split in ("train", "validation"):
+        images = open_images(config(folder), split)
+        assert (images.num_classes, images.skipped, {label for _, label in contents(images)}) == (1, [], {0})
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_samples_without_a_class_are_left_out_where_others_have_one(folder, split):
+    shard = folder / ("train-000.tar" if split == "train" else "val-0.tar")
+    nested = b'{"label": ' + b"[" * 200000 + b"]" * 200000 + b"}"
+    tar(shard, [
+        ("good.png", encoded(10)), ("good.cls", b"1"), ("none.png", encoded(20)), ("null.png", encoded(30)),
+        ("null.json", b'{"label": null}'), ("deep.png", encoded(40)), ("deep.json", nested),
+        ("open.png", encoded(50)), ("open.json", b"{"), ("list.png", encoded(60)), ("list.json", b"[1]"),
+    ])  # fmt: skip
+    images = open_images(config(folder), split)
+    expected = [(10 * number, number % 3) for number in range(1, 20, 2)] if split == "train" else []
+    assert contents(images) == sorted([*expected, (10, 1)])
+    reasons = {item.path.rpartition(":")[2]: item.reason for item in images.skipped}
+    assert set(reasons) == {"none", "null", "deep", "open", "list"}
+    assert all("class" in reason for reason in reasons.values())
+
+
+def test_a_shard_cut_in_a_class_loses_that_sample_only(folder):
+    members = [("x.png", encoded(110)), ("x.cls", b"1"), ("y.png", encoded(130)), ("y.cls", b"1")]
+    path = tar(folder / "train-001.tar", members)
+    with tarfile.open(path) as archive:
+        cut = archive.getmember("y.cls").offset
+    path.write_bytes(path.read_bytes()[:cut])
+    train = open_images(config(folder), "train")
+    assert (train.size, {110, 130} & {level for level, _ in contents(train)}) == (11, {110})
+    assert [item.path for item in train.skipped] == [str(path), f"{path}:y"]
+
+
+@pytest.mark.parametrize("bare", ["train", "validation"])
+def test_classes_in_one_split_only_are_refused(folder, bare):
+    for name in ("train-000", "train-001") if bare == "train" else ("val-0",):
+        tar(folder / f"{name}.tar", [("a.png", encoded(1)), ("b.png", encoded(2))])
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match="have none"):
+            open_images(config(folder), split)
+
+
+def test_an_absurd_class_number_is_refused_by_name(folder):
+    tar(folder / "train-000.tar", [("a.png", encoded(1)), ("a.cls", b"300000000")])
+    with pytest.raises(DataError, match=r"300000000 for a in .*train-000\.tar"):
         open_images(config(folder), "train")
+    tar(folder / "train-000.tar", [("a.png", encoded(1)), ("a.cls", b"999")])
+    assert open_images(config(folder), "train").num_classes == 1000
+
+
+@pytest.mark.parametrize("way", ["pattern", "symlink", "link"])
+def test_shards_in_both_splits_are_refused(folder, way):
+    given = config(folder, **({"validation_pattern": str(folder / "*-00[01].tar")} if way == "pattern" else {}))
+    if way == "symlink":
+        (folder / "val-1.tar").symlink_to(folder / "train-001.tar")
+    elif way == "link":
+        (folder / "val-1.tar").hardlink_to(folder / "train-001.tar")
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match=f"share {2 if way == 'pattern' else 1} files"):
+            open_images(given, split)
+
+
+def test_reasons_stand_beside_missing_classes(folder):
+    (folder / "train-001.tar").write_bytes(b"no archive at all" * 100)
+    tar(folder / "val-0.tar", [("a.png", encoded(50)), ("a.cls", b"7")])
+    with pytest.raises(DataError, match=r"7; left out .*train-001\.tar: damaged"):
+        open_images(config(folder), "validation")
 
 
 def test_errors_name_the_shards(folder):

@@ -52,7 +52,9 @@ def test_decay_spares_biases_and_gains():
 
 def test_seeds_of_purposes_and_steps_differ_and_are_spread():
     purposes = ("training", "rate")
-    seeds = {seed_for(p, seed, step, rank) for p in purposes for seed in range(5) for step in range(200) for rank in range(4)}
+    seeds = {
+        seed_for(p, seed, step, rank) for p in purposes for seed in range(5) for step in range(200) for rank in range(4)
+    }
     assert len(seeds) == 2 * 5 * 200 * 4
     ones = sum(bin(seed).count("1") for seed in seeds) / len(seeds)
     assert math.isclose(ones, 31.5, abs_tol=0.5)
