@@ -55,8 +55,10 @@ def test_a_changed_spec_of_the_same_name_is_not_answered_with_the_old_report(fin
     assert store.sweep("two").joinpath("spec.yaml").read_text() == spec.read_text()
 
 
-@pytest.mark.parametrize("name", ["results.parquet", "summary.json", "report/report.html", "spec.yaml", "trials.jsonl"])
-@pytest.mark.parametrize("damage", ["empty", "gone"])
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [("results.parquet", "empty"), ("summary.json", "gone"), ("report/report.html", "empty"), ("spec.yaml", "gone")],
+)
 def test_what_is_derived_is_made_again(finished, name, damage):
     spec, store = finished
     path = store.sweep("two") / name

@@ -74,9 +74,10 @@ def train_batches(
 ) -> TrainBatches:
     """An endless stream of (images, labels) batches, of which a resumed run takes up number ``start_batch``.
 
-    A finite set is gone through in a new order every epoch, each image once; an infinite one from its first image, or
-    for another seed from a place so far on that streams do not meet. ``batch_size`` counts all ranks together; the
-    ranks' parts of batch t, one after another, are the batch t of a single process.
+    A finite set is gone through in a new order every epoch, each image once; an infinite one from a place of the seed's
+    own, so far on that the streams of two seeds never meet, nor the first images, which are left to encoding.
+    ``batch_size`` counts all ranks together; the ranks' parts of batch t, one after another, are the batch t of a single
+    process.
     """
     if batch_size % world_size:
         raise ConfigError(
