@@ -76,8 +76,8 @@ def train_batches(
 
     A finite set is gone through in a new order every epoch, each image once; an infinite one from a place of the seed's
     own, so far on that the streams of two seeds never meet, nor the first images, which are left to encoding.
-    ``batch_size`` counts all ranks together; the ranks' parts of batch t, one after another, are the batch t of a single
-    process.
+    ``batch_size`` counts all ranks together; the ranks' parts of batch t, one after another, are the batch t of one
+    process alone.
     """
     if batch_size % world_size:
         raise ConfigError(
