@@ -42,11 +42,17 @@ def parse_count(value: object) -> object:
     return value
 
 
+def _no_truth(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("a whole number is needed, not true or false")
+    return value
+
+
 MIN_MEASURED = 4
 """images below which there is no covariance worth the name, nor a third neighbour for precision and recall"""
 
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**53)]
-Seed = Annotated[int, BeforeValidator(parse_count), Field(ge=0, lt=2**63)]
+Seed = Annotated[int, BeforeValidator(_no_truth), Field(ge=0, lt=2**63)]
 Measured = Annotated[int, BeforeValidator(parse_count), Field(ge=MIN_MEASURED)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]

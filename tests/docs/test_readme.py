@@ -10,6 +10,7 @@ import pytest
 
 from tokscale import front
 
+pytestmark = pytest.mark.xdist_group("readme")
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.DOTALL)

@@ -12,6 +12,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+# One worker runs them all: they share a finished sweep that takes its time.
+pytestmark = pytest.mark.xdist_group("run")
+
 TOKSCALE = [sys.executable, "-m", "tokscale.front"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKSCALE_RUNS": ""}
 
