@@ -95,7 +95,6 @@ def test_the_specs_that_ship_are_valid():
         (("data: {kind: procedural, resolution: 32}", "data: null"), "a mapping"),
         (("bottleneck_floats <= 64", "bottleneck_floats"), "neither true nor false"),
         (("bottleneck_floats <= 64", "1 / (seed * 0) > 1"), "study.yaml:10"),
-        (("[0, 1]", "[" + ", ".join(map(str, range(500_001))) + "]"), "too many points"),
         (("name: study", "name: study\x00"), "YAML"),
     ],
 )
@@ -110,3 +109,10 @@ def test_values_that_cannot_work_are_refused_at_plan_time(change, words):
 def test_a_size_that_some_trials_lack_is_none_in_a_condition():
     text = GOOD.replace("bottleneck_floats <= 64", "bottleneck_bits == None or bottleneck_bits > 5")
     assert len(trials(text)) == 4
+
+
+def test_a_grid_beyond_all_measure_is_refused_before_it_is_made():
+    many = "[" + ", ".join(map(str, range(1, 1002))) + "]"
+    with pytest.raises(ConfigError, match="too many points") as refusal:
+        trials(GOOD.replace("[4, 8]", many).replace("[0, 1]", many))
+    assert "1,002,001" in str(refusal.value)
