@@ -154,8 +154,7 @@ class Store:
     def write_sweep(self, name: str, spec_text: str, trials: Iterable[Mapping[str, Any]]) -> Path:
         """Keep a sweep's spec and the list of its trials with their stages."""
         folder = self.sweep(name)
-        lines = "".join(json.dumps(trial) + "\n" for trial in trials)
-        write_atomically(folder / TRIALS_NAME, lines.encode())
+        write_atomically(folder / TRIALS_NAME, _lines(trials).encode())
         write_atomically(folder / SPEC_NAME, spec_text.encode())
         return folder
 
@@ -164,7 +163,7 @@ class Store:
     ) -> bool:
         """Whether a sweep's results and report are there, of this very spec, and no older than its records."""
         folder = self.sweep(name)
-        expected = {SPEC_NAME: spec_text, TRIALS_NAME: "".join(json.dumps(trial) + "\n" for trial in trials)}
+        expected = {SPEC_NAME: spec_text, TRIALS_NAME: _lines(trials)}
         made = [folder / name for name in ("results.parquet", "summary.json", "report/report.html")]
         try:
             if any((folder / name).read_text() != text for name, text in expected.items()):
@@ -174,6 +173,11 @@ class Store:
             return min(path.stat().st_mtime for path in made) >= max(path.stat().st_mtime for path in records)
         except (OSError, UnicodeDecodeError):
             return False
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as JSON lines."""
+    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 def _entries(folder: Path) -> list[str]:

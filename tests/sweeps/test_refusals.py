@@ -12,7 +12,7 @@ def tokscale(*words, cwd, **environment):
                           cwd=cwd, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1", **environment})  # fmt: skip
 
 
-def refused(done, status, *words):
+def assert_refused(done, status, *words):
     assert done.returncode == status, done.stdout + done.stderr
     said = done.stdout + done.stderr
     assert "Traceback" not in done.stderr
@@ -35,7 +35,7 @@ SPECS = {
 def test_a_wrong_spec_is_refused_before_anything_is_written(tmp_path, case, command):
     text, words = SPECS[case]
     (tmp_path / "sweep.yaml").write_text("name: s\n" + text)
-    refused(tokscale(command, "sweep.yaml", cwd=tmp_path), 2, *words)
+    assert_refused(tokscale(command, "sweep.yaml", cwd=tmp_path), 2, *words)
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
 
 
@@ -54,7 +54,7 @@ def test_a_missing_data_folder_is_named(tmp_path):
     (tmp_path / "sweep.yaml").write_text(
         SMALLEST.replace("DATA", "{kind: image_folder, root: nowhere, resolution: 16}")
     )
-    refused(tokscale("run", "sweep.yaml", "--workers", 1, cwd=tmp_path), 1, "nowhere", "0 of 1 trials done")
+    assert_refused(tokscale("run", "sweep.yaml", "--workers", 1, cwd=tmp_path), 1, "nowhere", "0 of 1 trials done")
     status = tokscale("status", "s", cwd=tmp_path)
     assert "data" in status.stdout
     assert "nowhere" in status.stdout
@@ -62,13 +62,13 @@ def test_a_missing_data_folder_is_named(tmp_path):
 
 def test_a_runs_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "sweep.yaml").write_text(SMALLEST.replace("DATA", PROCEDURAL))
-    refused(tokscale("run", "sweep.yaml", "--runs", "/proc/nothing", cwd=tmp_path), 1, "/proc/nothing", "--runs")
+    assert_refused(tokscale("run", "sweep.yaml", "--runs", "/proc/nothing", cwd=tmp_path), 1, "/proc/nothing", "--runs")
 
 
 def test_a_runs_folder_that_is_a_file_is_named(tmp_path):
     (tmp_path / "sweep.yaml").write_text(SMALLEST.replace("DATA", PROCEDURAL))
     (tmp_path / "runs").write_text("not a folder")
-    refused(tokscale("run", "sweep.yaml", cwd=tmp_path), 1, "cannot be read", "--runs")
+    assert_refused(tokscale("run", "sweep.yaml", cwd=tmp_path), 1, "cannot be read", "--runs")
     assert (tmp_path / "runs").read_text() == "not a folder"
 
 
@@ -85,7 +85,7 @@ def test_a_disk_without_room_fails_the_stage_and_a_later_run_mends_it(tmp_path):
     words = [sys.executable, "-c", LIMITED, "run", "sweep.yaml", "--workers", "1"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, cwd=tmp_path, text=True, capture_output=True, timeout=200, env=environment)
-    refused(done, 1, "cannot write", "store")
+    assert_refused(done, 1, "cannot write", "store")
     assert not list(tmp_path.glob("runs/stages/*/*/record.json"))
     left = [path.name for path in tmp_path.glob("runs/stages/*/*/**/*") if path.is_file()]
     assert not [name for name in left if name.endswith((".safetensors", ".pt"))], left
@@ -94,13 +94,15 @@ def test_a_disk_without_room_fails_the_stage_and_a_later_run_mends_it(tmp_path):
 
 def test_a_wrong_column_or_table_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("E,rFID\n1,2\n2,1\n4,0.5\n")
-    refused(tokscale("fit", "t.csv", "--x", "E", "--y", "rfid", cwd=tmp_path), 2, "t.csv", "did you mean", "E, rFID")
-    refused(tokscale("fit", "absent.csv", "--x", "E", "--y", "rFID", cwd=tmp_path), 2, "absent.csv")
+    assert_refused(
+        tokscale("fit", "t.csv", "--x", "E", "--y", "rfid", cwd=tmp_path), 2, "t.csv", "did you mean", "E, rFID"
+    )
+    assert_refused(tokscale("fit", "absent.csv", "--x", "E", "--y", "rFID", cwd=tmp_path), 2, "absent.csv")
     (tmp_path / "w.csv").write_text("E,rFID\n1,high\n2,low\n")
-    refused(tokscale("fit", "w.csv", "--x", "E", "--y", "rFID", cwd=tmp_path), 2, "rFID")
+    assert_refused(tokscale("fit", "w.csv", "--x", "E", "--y", "rFID", cwd=tmp_path), 2, "rFID")
 
 
 @pytest.mark.parametrize("setting", ["data: {validation_images: 1}", "generation: {images: 3}"])
 def test_what_could_not_be_measured_is_refused_before_training(tmp_path, setting):
     (tmp_path / "sweep.yaml").write_text(f"name: s\ntrial: {{{setting}}}\n")
-    refused(tokscale("plan", "sweep.yaml", cwd=tmp_path), 2, "greater than or equal to 4")
+    assert_refused(tokscale("plan", "sweep.yaml", cwd=tmp_path), 2, "greater than or equal to 4")

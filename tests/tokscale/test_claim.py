@@ -75,7 +75,7 @@ def race(processes, folder):
     return [int(process.stdout.readline()) for process in processes]
 
 
-def eventually(condition):
+def expect_eventually(condition):
     deadline = time.monotonic() + PATIENCE
     while not condition():
         assert time.monotonic() < deadline
@@ -168,7 +168,7 @@ def test_an_owner_killed_but_not_yet_buried_is_dead(tmp_path, contenders):
     (owner,) = contenders(1)
     race([owner], tmp_path)
     owner.kill()
-    eventually(lambda: Path(f"/proc/{owner.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    expect_eventually(lambda: Path(f"/proc/{owner.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
     assert claim(tmp_path).attempt == 2
 
 
@@ -224,8 +224,8 @@ def test_a_heartbeat_keeps_a_claim_alive_and_stops_with_it(tmp_path):
     with claim(tmp_path, lease=10, interval=0.01):
         path = tmp_path / "claim" / "0001"
         os.utime(path, (0, 0))
-        eventually(lambda: path.stat().st_mtime > 0)
-    eventually(lambda: not any(thread.name.endswith(str(path)) for thread in threading.enumerate()))
+        expect_eventually(lambda: path.stat().st_mtime > 0)
+    expect_eventually(lambda: not any(thread.name.endswith(str(path)) for thread in threading.enumerate()))
 
 
 def test_a_stalled_owner_that_was_replaced_notices(tmp_path, contenders):

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 import tokscale
+from tokscale.errors import StoreError
 from tokscale.record import write_atomically
 from tokscale.stage import StageFolder
 from tokscale.stages.context import Context, Measures
@@ -47,7 +48,7 @@ class Meter:
             "host": socket.gethostname(),
         }
         # A full disk may be why the attempt failed: its own message must not be hidden behind this one.
-        with contextlib.suppress(Exception) if error is not None else contextlib.nullcontext():
+        with contextlib.suppress(StoreError) if error is not None else contextlib.nullcontext():
             write_atomically(self.folder.attempt(self.attempt) / "spent.json", json.dumps(spent, indent=1).encode())
 
     def measures(self) -> Measures:

@@ -42,7 +42,7 @@ def take(batches, count):
     return list(itertools.islice(batches, count))
 
 
-def same(left, right):
+def assert_same(left, right):
     assert len(left) == len(right)
     for (images, labels), (other_images, other_labels) in zip(left, right, strict=True):
         assert torch.equal(images, other_images)
@@ -55,14 +55,14 @@ def stream(image_set, **options):
 
 def test_resume_sees_what_the_unbroken_run_would_have_seen(image_set):
     unbroken = take(stream(image_set), 9)
-    same(take(stream(image_set, start_batch=5), 4), unbroken[5:])
-    same(take(stream(image_set), 9), unbroken)
+    assert_same(take(stream(image_set, start_batch=5), 4), unbroken[5:])
+    assert_same(take(stream(image_set), 9), unbroken)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_workers_do_not_change_the_order(image_set, workers):
     loader = torch.utils.data.DataLoader(stream(image_set, start_batch=2), batch_size=None, num_workers=workers)
-    same(take(loader, 7), take(stream(image_set, start_batch=2), 7))
+    assert_same(take(loader, 7), take(stream(image_set, start_batch=2), 7))
 
 
 @pytest.mark.parametrize("world_size", [2, 4])
@@ -72,7 +72,7 @@ def test_ranks_together_make_the_single_process_batch(image_set, world_size):
         (torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts]))
         for parts in zip(*ranks, strict=True)
     ]
-    same(joined, take(stream(image_set), 5))
+    assert_same(joined, take(stream(image_set), 5))
     with pytest.raises(ConfigError, match="multiple"):
         stream(image_set, world_size=3)
 
@@ -125,7 +125,7 @@ def test_evaluation_takes_each_image_once_in_order():
     whole = image_set.images(range(23))
     for batch_size in (1, 7, 50):
         parts = list(evaluation_batches(image_set, batch_size=batch_size))
-        same([(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))], [whole])
+        assert_same([(torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]))], [whole])
     assert sum(len(images) for images, _ in evaluation_batches(image_set, batch_size=7, limit=10)) == 10
     endless = open_images(ProceduralData(resolution=16), "train")
     assert sum(len(images) for images, _ in evaluation_batches(endless, batch_size=7, limit=10)) == 10
