@@ -7,56 +7,80 @@ this tree: they do not change what a trial is.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Field, Tag, model_validator
 
-from tokscale import presets
-from tokscale.errors import one_of
+from tokscale.errors import ConfigError
+from tokscale.fields import (
+    MIN_MEASURED,
+    Config,
+    Count,
+    Fraction,
+    Measured,
+    Natural,
+    NonNegative,
+    Positive,
+    Seed,
+    kind_of,
+    parse_count,
+)
+from tokscale.losses_config import GanLoss, LossesConfig, PatchDiscriminator, PerceptualLoss, SemanticLoss, used
+from tokscale.tokenizer_config import (
+    BottleneckConfig,
+    FSQBottleneck,
+    GigaTokTokenizer,
+    GptSize,
+    KLBottleneck,
+    TokenizerConfig,
+    TransformerSize,
+    VitSize,
+    VitTokenizer,
+    VQBottleneck,
+)
 
-_SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
-
-
-class Config(BaseModel):
-    """Base of every config: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-def parse_count(value: object) -> object:
-    """A count with an optional k, M or G (powers of 1000): ``102.4M`` is 102,400,000; it must come out whole."""
-    if isinstance(value, str):
-        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?(?:[eE]\+?[0-9]+)?)([kKMG]?)", value.strip().replace("_", ""))
-        if match is None:
-            raise ValueError("a count is a whole number, which may carry k, M or G")
-        value = float(match[1]) * _SUFFIXES[match[2]]
-    if isinstance(value, bool):
-        raise ValueError("a count is a whole number, not true or false")
-    if isinstance(value, float):
-        if not math.isfinite(value) or not math.isclose(value, round(value), rel_tol=1e-12):
-            raise ValueError("a count must be a whole number")
-        return round(value)
-    return value
-
-
-def _no_truth(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("a whole number is needed, not true or false")
-    return value
-
-
-MIN_MEASURED = 4
-"""images below which there is no covariance worth the name, nor a third neighbour for precision and recall"""
-
-Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**53)]
-Seed = Annotated[int, BeforeValidator(_no_truth), Field(ge=0, lt=2**63)]
-Measured = Annotated[int, BeforeValidator(parse_count), Field(ge=MIN_MEASURED)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+__all__ = [
+    "MIN_MEASURED",
+    "AutoregressiveProbe",
+    "BottleneckConfig",
+    "Config",
+    "Count",
+    "DataConfig",
+    "EvaluationConfig",
+    "FSQBottleneck",
+    "Fraction",
+    "GanLoss",
+    "GenerationConfig",
+    "GigaTokTokenizer",
+    "GptSize",
+    "ImageFolderData",
+    "KLBottleneck",
+    "LatentsConfig",
+    "LossesConfig",
+    "Measured",
+    "NonNegative",
+    "PatchDiscriminator",
+    "PerceptualLoss",
+    "Positive",
+    "ProbeConfig",
+    "ProbeTrainingConfig",
+    "ProceduralData",
+    "Seed",
+    "SemanticLoss",
+    "ShardsData",
+    "TokenizerConfig",
+    "TrainingConfig",
+    "TransformerSize",
+    "TrialConfig",
+    "TrialSections",
+    "VQBottleneck",
+    "VitSize",
+    "VitTokenizer",
+    "missing_parts",
+    "parse_count",
+    "refuse_missing_parts",
+    "used",
+]
 
 
 # --- data ---
@@ -99,110 +123,15 @@ class ShardsData(Config):
     seed: Seed = 0
 
 
-# --- tokenizer ---
-
-
-class TransformerSize(Config):
-    """Width, depth (blocks) and heads of a transformer."""
-
-    width: Annotated[int, Field(gt=0)]
-    depth: Annotated[int, Field(gt=0)]
-    heads: Annotated[int, Field(gt=0)]
-
-    @model_validator(mode="after")
-    def _divides(self) -> TransformerSize:
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
-        if (self.width // self.heads) % 4:
-            raise ValueError(
-                f"a head of {self.width // self.heads} channels (width {self.width} / {self.heads} heads) cannot carry "
-                "2D rotary positions: it must be a multiple of 4"
-            )
-        return self
-
-
-def _named(family: str) -> BeforeValidator:
-    def resolve(value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        if value not in presets.FAMILIES[family]:
-            raise ValueError(f"no {family} size {value!r}; {one_of(presets.FAMILIES[family], value)}")
-        return presets.lookup(family, value)
-
-    return BeforeValidator(resolve)
-
-
-VitSize = Annotated[TransformerSize, _named("vit")]
-GptSize = Annotated[TransformerSize, _named("gpt")]
-
-
-class KLBottleneck(Config):
-    """A diagonal Gaussian per token (Kingma & Welling 2014), as in ViTok; E = L x channels."""
-
-    kind: Literal["kl"] = "kl"
-    channels: Annotated[int, Field(gt=0)] = 16
-    weight: NonNegative = 1e-3
-    """of the KL divergence, averaged over the latent's dimensions, against the mean pixel loss"""
-
-
-class VQBottleneck(Config):
-    """Nearest of K learned, l2-normalised codes (van den Oord et al. 2017; Yu et al. 2022), as in GigaTok."""
-
-    kind: Literal["vq"]
-    codebook_size: Annotated[int, Field(ge=2)] = 16384
-    code_dim: Annotated[int, Field(gt=0)] = 8
-    commitment: NonNegative = 0.25
-    codebook_weight: NonNegative = 1.0
-    revive_after: Annotated[int, Field(ge=0)] = 100
-    """steps without use after which a code is set to a latent of the batch; 0 never does"""
-
-
-class FSQBottleneck(Config):
-    """Finite scalar quantisation (Mentzer et al. 2023): channel i is rounded to one of levels[i] values."""
-
-    kind: Literal["fsq"]
-    levels: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (8, 8, 8, 6, 5)
-
-
-def _kind(default: str) -> Discriminator:
-    def kind(value: object) -> object:
-        return value.get("kind", default) if isinstance(value, Mapping) else getattr(value, "kind", None)
-
-    return Discriminator(kind)
-
-
-BottleneckConfig = Annotated[
-    Annotated[KLBottleneck, Tag("kl")] | Annotated[VQBottleneck, Tag("vq")] | Annotated[FSQBottleneck, Tag("fsq")],
-    _kind("kl"),
-]
 DataConfig = Annotated[
     Annotated[ProceduralData, Tag("procedural")]
     | Annotated[ImageFolderData, Tag("image_folder")]
     | Annotated[ShardsData, Tag("shards")],
-    _kind("procedural"),
+    kind_of("procedural"),
 ]
 
 
-class VitTokenizer(Config):
-    """ViTok: patches -> ViT encoder -> bottleneck -> ViT decoder -> pixels; the two sizes are independent."""
-
-    kind: Literal["vit"] = "vit"
-    encoder: VitSize = Field(default="S", validate_default=True)
-    decoder: VitSize = Field(default="B", validate_default=True)
-    patch: Annotated[int, Field(gt=0)] = 16
-    bottleneck: BottleneckConfig = KLBottleneck()
-
-
-TokenizerConfig = Annotated[Annotated[VitTokenizer, Tag("vit")], _kind("vit")]
-
-
 # --- training and measuring ---
-
-
-class LossesConfig(Config):
-    """What the tokenizer's reconstruction is held to; the bottleneck's own losses stand with the bottleneck."""
-
-    reconstruction: Literal["mse", "l1", "charbonnier"] = "mse"
 
 
 class TrainingConfig(Config):
@@ -254,12 +183,12 @@ class AutoregressiveProbe(Config):
     class_dropout: Fraction = 0.1
     """share of images that train the unconditional model, for classifier-free guidance"""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    mixtures: Annotated[int, Field(gt=0)] = 8
+    mixtures: Natural = 8
     """Gaussian components of the density of one token; only for continuous latents"""
     training: ProbeTrainingConfig = ProbeTrainingConfig()
 
 
-ProbeConfig = Annotated[Annotated[AutoregressiveProbe, Tag("autoregressive")], _kind("autoregressive")]
+ProbeConfig = Annotated[Annotated[AutoregressiveProbe, Tag("autoregressive")], kind_of("autoregressive")]
 
 
 class EvaluationConfig(Config):
@@ -302,7 +231,46 @@ class TrialConfig(TrialSections):
 
     def check(self) -> None:
         """Hold sections against one another; an impossible pair raises ``ValueError`` with both values."""
-        if self.data.resolution % self.tokenizer.patch:
+        self.tokenizer.check(self.data.resolution)
+        semantic = self.losses.semantic
+        if semantic is not None and semantic.layer > self.tokenizer.decoder.depth:
             raise ValueError(
-                f"tokenizer.patch {self.tokenizer.patch} does not divide data.resolution {self.data.resolution}"
+                f"losses.semantic.layer {semantic.layer} is beyond the {self.tokenizer.decoder.depth} blocks of "
+                "tokenizer.decoder"
             )
+
+
+# --- what is planned before it is built ---
+
+
+class Trained(Protocol):
+    """Whatever says how a tokenizer is trained: a trial, or the config of its first stage."""
+
+    @property
+    def tokenizer(self) -> TokenizerConfig: ...
+
+    @property
+    def losses(self) -> LossesConfig: ...
+
+
+def missing_parts(trial: Trained) -> list[str]:
+    """What a trial asks for that this version can plan but not train, in words; empty when it can be run."""
+    bottleneck, losses = trial.tokenizer.bottleneck, trial.losses
+    missing = {
+        f"tokenizer kind {trial.tokenizer.kind}": not isinstance(trial.tokenizer, VitTokenizer),
+        "tokenizer.bottleneck.entropy_weight": isinstance(bottleneck, VQBottleneck) and bottleneck.entropy_weight > 0,
+        "losses.perceptual": used(losses.perceptual) is not None,
+        "losses.gan": used(losses.gan) is not None,
+        "losses.semantic": used(losses.semantic) is not None,
+    }
+    return [words for words, is_missing in missing.items() if is_missing]
+
+
+def refuse_missing_parts(trial: Trained) -> None:
+    """Raise ``ConfigError`` when this version can plan a trial but not train it."""
+    missing = missing_parts(trial)
+    if missing:
+        raise ConfigError(
+            "this version can plan this tokenizer, not train it yet", given=", ".join(missing),
+            allowed="tokenizer kind vit with reconstruction and bottleneck losses",
+        )  # fmt: skip

@@ -1,7 +1,8 @@
 """What a trial costs: the compute, memory and disk of each stage, and the columns that follow from its config.
 
 A plan of thousands of trials calls this, so nothing here imports torch, and a call takes microseconds. A training step
-costs three forward passes; FLOPs are counted as ``tokscale.formulas`` says; memory and disk are estimates.
+costs three forward passes, and those of frozen networks and discriminators beside the tokenizer; FLOPs are counted as
+``tokscale.formulas`` says; memory and disk are estimates.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tokscale.config import TrainingConfig, TransformerSize, TrialConfig
+from tokscale.config import TrainingConfig, TransformerSize, TrialConfig, VitTokenizer, used
 from tokscale.formulas import (
     bottleneck_numbers,
     bottleneck_sizes,
+    gigatok_halves_of,
     probe_flops,
     probe_outputs,
     probe_params,
@@ -20,6 +22,8 @@ from tokscale.formulas import (
     tokenizer_params,
     training_flops,
 )
+from tokscale.gigatok_formulas import widest_floats
+from tokscale.loss_formulas import LossCosts, loss_costs
 from tokscale.presets import gpt_mlp_width, name_of, vit_mlp_width
 
 __all__ = [
@@ -48,24 +52,51 @@ _MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
 
 
 class StageCost(NamedTuple):
-    """What one stage takes: FLOPs in all, bytes of memory at its peak, bytes on disk at most."""
+    """What one stage takes: FLOPs in all, bytes of memory, bytes on disk at most.
+
+    A stage that trains may split its batch over devices and micro-batches: it needs ``fixed_bytes`` on each device and
+    ``image_bytes`` for each image of the micro-batch there. One that only measures takes its images at its own pace:
+    its ``batch`` is 0 and ``fixed_bytes`` is all it needs.
+    """
 
     flops: float
-    memory_bytes: int
+    fixed_bytes: int
+    """weights, gradients, moments: whatever does not grow with the batch"""
+    image_bytes: int
+    """of each image in memory at once"""
+    batch: int
+    """images of one optimizer step, on however many devices; 0 where nothing is trained"""
     disk_bytes: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes for the whole batch at once on one device."""
+        return self.fixed_bytes + self.image_bytes * self.batch
 
 
 # --- memory ---
 
 
-def _saved(size: TransformerSize, hidden: int, training: TrainingConfig, tokens: int) -> int:
-    """Bytes that a transformer keeps of a training batch for its backward pass.
+def _size_of_float(training: TrainingConfig) -> int:
+    return 2 if training.precision == "bf16" else 4
+
+
+def _saved(size: TransformerSize, hidden: int, tokens: int) -> int:
+    """Floats that a transformer of SwiGLU blocks keeps of one image for its backward pass.
 
     In each block a token leaves 11 vectors of the width (inputs and outputs of two norms; queries, keys and values;
     rotated queries and keys; attention's output, twice) and 4 of the SwiGLU's hidden width.
     """
-    size_of_float = 2 if training.precision == "bf16" else 4
-    return size_of_float * training.batch_size * tokens * size.depth * (11 * size.width + 4 * hidden)
+    return tokens * size.depth * (11 * size.width + 4 * hidden)
+
+
+def _saved_by_tokenizer(trial: TrialConfig) -> int:
+    """Floats that a tokenizer keeps of one image for its backward pass."""
+    tokenizer, resolution = trial.tokenizer, trial.data.resolution
+    if isinstance(tokenizer, VitTokenizer):
+        halves = (tokenizer.encoder, tokenizer.decoder)
+        return sum(_saved(half, vit_mlp_width(half.width), _tokens(trial)) for half in halves)
+    return sum(half.kept for half in gigatok_halves_of(tokenizer, resolution))
 
 
 def _working(size: TransformerSize, hidden: int, images: int, tokens: int) -> int:
@@ -89,15 +120,14 @@ def _checkpointed(params: int) -> int:
 def stage_cost(kind: str, trial: TrialConfig) -> StageCost:
     """What one stage of a trial takes, for a plan.
 
-    Memory is that of the whole batch, on however many devices share it. Photographs are assumed to be ImageNet's where
-    only the data could tell (classes, validation images).
+    Photographs are assumed to be ImageNet's where only the data could tell (classes, validation images).
     """
     assert kind in _STAGES, f"no stage is called {kind}"
     return _STAGES[kind](trial)
 
 
 def _tokens(trial: TrialConfig) -> int:
-    return (trial.data.resolution // trial.tokenizer.patch) ** 2
+    return trial.tokenizer.latent_tokens(trial.data.resolution)
 
 
 def _pictures(trial: TrialConfig) -> int:
@@ -106,9 +136,12 @@ def _pictures(trial: TrialConfig) -> int:
 
 def _coding(trial: TrialConfig, images: int) -> int:
     """Bytes for encoding and decoding a batch without gradients."""
-    halves = (trial.tokenizer.encoder, trial.tokenizer.decoder)
-    widest = max(_working(half, vit_mlp_width(half.width), images, _tokens(trial)) for half in halves)
-    return 4 * tokenizer_params(trial.tokenizer)["tokenizer_params"] + widest
+    tokenizer, resolution = trial.tokenizer, trial.data.resolution
+    weights = 4 * tokenizer_params(tokenizer, resolution)["tokenizer_params"]
+    if isinstance(tokenizer, VitTokenizer):
+        halves = (tokenizer.encoder, tokenizer.decoder)
+        return weights + max(_working(half, vit_mlp_width(half.width), images, _tokens(trial)) for half in halves)
+    return weights + 4 * images * widest_floats(resolution)
 
 
 def _validation_images(trial: TrialConfig) -> int:
@@ -125,24 +158,34 @@ def _training_images(training: TrainingConfig) -> int:
     return training.steps * training.batch_size
 
 
+def _losses(trial: TrialConfig) -> LossCosts:
+    tokenizer, resolution = trial.tokenizer, trial.data.resolution
+    cells = tokenizer.latent_tokens(resolution) if isinstance(tokenizer, VitTokenizer) else tokenizer.cells(resolution)
+    return loss_costs(trial.losses, tokenizer.decoder.width, cells, resolution)
+
+
 def _training_flops(trial: TrialConfig) -> float:
-    return training_flops(trial.tokenizer, trial.data.resolution) * _training_images(trial.training)
+    images, gan, losses = _training_images(trial.training), used(trial.losses.gan), _losses(trial)
+    judged = 0 if gan is None else max(0, images - gan.start)
+    each = training_flops(trial.tokenizer, trial.data.resolution) + losses.always
+    return images * each + judged * losses.adversarial
 
 
 def _tokenizer_stage(trial: TrialConfig) -> StageCost:
-    params = tokenizer_params(trial.tokenizer)["tokenizer_params"]
-    memory = _trained(params, trial.training)
-    for half in (trial.tokenizer.encoder, trial.tokenizer.decoder):
-        memory += _saved(half, vit_mlp_width(half.width), trial.training, _tokens(trial))
-    memory += 3 * 4 * trial.training.batch_size * 3 * trial.data.resolution**2  # images, patches, reconstructions
-    return StageCost(_training_flops(trial), memory, _checkpointed(params))
+    losses, training = _losses(trial), trial.training
+    kept = tokenizer_params(trial.tokenizer, trial.data.resolution)["tokenizer_params"]
+    trained = kept + losses.trained_params
+    each = _size_of_float(training) * (_saved_by_tokenizer(trial) + losses.kept)
+    each += 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
+    fixed = _trained(trained, training) + 4 * losses.frozen_params
+    return StageCost(_training_flops(trial), fixed, each, training.batch_size, _checkpointed(trained))
 
 
 def _reconstruction_stage(trial: TrialConfig) -> StageCost:
     flops = tokenizer_flops(trial.tokenizer, trial.data.resolution)
     each = flops["encode"] + flops["decode"]
     memory = _coding(trial, _MEASURED_AT_ONCE)
-    return StageCost(float(each * _validation_images(trial)), memory, 2 * _pictures(trial))
+    return StageCost(float(each * _validation_images(trial)), memory, 0, 0, 2 * _pictures(trial))
 
 
 def _latents_stage(trial: TrialConfig) -> StageCost:
@@ -152,19 +195,18 @@ def _latents_stage(trial: TrialConfig) -> StageCost:
     else:
         each = 2 if numbers.codebook_size <= 1 << 16 else 4
     flops = tokenizer_flops(trial.tokenizer, trial.data.resolution)["encode"] * images
-    return StageCost(float(flops), _coding(trial, _MEASURED_AT_ONCE), images * (_tokens(trial) * each + 4))
+    return StageCost(float(flops), _coding(trial, _MEASURED_AT_ONCE), 0, 0, images * (_tokens(trial) * each + 4))
 
 
 def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
     params = probe_params(probe, bottleneck, _classes(trial) or ASSUMED_CLASSES)
-    saved = _saved(probe.size, gpt_mlp_width(probe.size.width), probe.training, tokens)
-    heads = (
-        2 * 4 * probe.training.batch_size * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))
-    )  # outputs, log-softmax
+    each = _size_of_float(probe.training) * _saved(probe.size, gpt_mlp_width(probe.size.width), tokens)
+    each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * _training_images(probe.training)
-    return StageCost(flops, _trained(params, probe.training) + saved + heads, _checkpointed(params))
+    fixed = _trained(params, probe.training)
+    return StageCost(flops, fixed, each, probe.training.batch_size, _checkpointed(params))
 
 
 def _generation_stage(trial: TrialConfig) -> StageCost:
@@ -179,7 +221,7 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     decoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["decode"]
     cache = passes * generation.batch_size * 2 * 4 * probe.size.depth * tokens * probe.size.width
     memory = 4 * params + cache + _coding(trial, generation.batch_size)
-    return StageCost(float(generation.images * (sampled + decoded)), memory, _pictures(trial))
+    return StageCost(float(generation.images * (sampled + decoded)), memory, 0, 0, _pictures(trial))
 
 
 _STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
@@ -201,7 +243,8 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
     who has opened them.
     """
     sizes: dict[str, int | float] = {
-        **tokenizer_params(trial.tokenizer),
+        **tokenizer_params(trial.tokenizer, trial.data.resolution),
+        "training_only_params": _losses(trial).trained_params,
         **bottleneck_sizes(trial.tokenizer, trial.data.resolution),
         "train_images": _training_images(trial.training),
         "train_flops": _training_flops(trial),
@@ -214,19 +257,25 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
 
 def encoder_name(trial: TrialConfig) -> str:
     """The encoder by its preset's name, or by its numbers."""
-    return _name(trial.tokenizer.encoder)
+    return _name(trial, trial.tokenizer.encoder)
 
 
 def decoder_name(trial: TrialConfig) -> str:
     """The decoder by its preset's name, or by its numbers."""
-    return _name(trial.tokenizer.decoder)
+    return _name(trial, trial.tokenizer.decoder)
 
 
 def label(trial: TrialConfig) -> str:
-    """The tokenizer in one line for people: encoder-decoder/patch, tokens, bottleneck, as in "S-B/16 n256 kl16"."""
-    bottleneck = bottleneck_numbers(trial.tokenizer.bottleneck).label
-    return f"{encoder_name(trial)}-{decoder_name(trial)}/{trial.tokenizer.patch} n{_tokens(trial)} {bottleneck}"
+    """The tokenizer in one line for people: "S-B/16 n256 kl16", "gigatok S-B 1d n256 vq16384x8".
+
+    Encoder and decoder; the ViT's patch, or GigaTok's layout; latent tokens; bottleneck.
+    """
+    tokenizer, halves = trial.tokenizer, f"{encoder_name(trial)}-{decoder_name(trial)}"
+    shape = (
+        f"{halves}/{tokenizer.patch}" if isinstance(tokenizer, VitTokenizer) else f"gigatok {halves} {tokenizer.layout}"
+    )
+    return f"{shape} n{_tokens(trial)} {bottleneck_numbers(tokenizer.bottleneck).label}"
 
 
-def _name(size: TransformerSize) -> str:
-    return name_of("vit", size.width, size.depth, size.heads)
+def _name(trial: TrialConfig, size: TransformerSize) -> str:
+    return name_of(trial.tokenizer.kind, size.width, size.depth, size.heads)

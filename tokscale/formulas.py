@@ -2,8 +2,9 @@
 
 FLOPs are two per multiply-accumulate, counted in matrix products, convolutions and attention alone, as torch's
 FlopCounterMode does; attention is counted whole, also where it is causal. The GFLOPs of ViTok's Table 1 are
-multiply-accumulates, half of these. Parameters are exactly those of the modules built; FLOPs too for tokenizers, and
-for probes but for their density. Nothing here imports torch.
+multiply-accumulates, half of these. Parameters are exactly those of the modules built; FLOPs too for ViT tokenizers,
+and for probes but for their density. GigaTok's tokenizers have a module of their own, ``tokscale.gigatok_formulas``,
+and so have networks beside a tokenizer, ``tokscale.loss_formulas``. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from typing import Any, NamedTuple
 from tokscale.config import (
     BottleneckConfig,
     FSQBottleneck,
+    GigaTokTokenizer,
     KLBottleneck,
     ProbeConfig,
     TokenizerConfig,
     TransformerSize,
+    VitTokenizer,
     VQBottleneck,
 )
+from tokscale.gigatok_formulas import Halves, gigatok_halves
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
 
 
@@ -69,7 +73,7 @@ def bottleneck_sizes(config: TokenizerConfig, resolution: int) -> dict[str, int 
     for discrete bottlenecks only.
     """
     numbers = bottleneck_numbers(config.bottleneck)
-    tokens = (resolution // config.patch) ** 2
+    tokens = config.latent_tokens(resolution)
     floats = tokens * numbers.latent_dim
     sizes: dict[str, int | float] = {
         "bottleneck_tokens": tokens,
@@ -97,22 +101,38 @@ def _vit_params(size: TransformerSize) -> int:
     return size.depth * (_matrices(size.width, hidden) + biases + 4 * size.width) + 2 * size.width
 
 
-def tokenizer_params(config: TokenizerConfig) -> dict[str, int]:
+def tokenizer_params(config: TokenizerConfig, resolution: int = 256) -> dict[str, int]:
     """Parameters of a tokenizer by the results table's columns; exactly those of the module built from the config.
 
     The linear layer to the bottleneck belongs to the encoder, the one from the latents to the decoder; a codebook
-    counts in ``tokenizer_params`` only.
+    counts in ``tokenizer_params`` only, and what the losses bring along is not here. The resolution matters where
+    position embeddings are learned, in GigaTok's tokenizers.
     """
+    if isinstance(config, VitTokenizer):
+        encoder, decoder = _vit_tokenizer_params(config)
+    else:
+        halves = gigatok_halves_of(config, resolution)
+        encoder, decoder = halves.encoder.params, halves.decoder.params
+    return {
+        "encoder_params": encoder,
+        "decoder_params": decoder,
+        "tokenizer_params": encoder + bottleneck_numbers(config.bottleneck).params + decoder,
+        "training_only_params": 0,
+    }
+
+
+def _vit_tokenizer_params(config: VitTokenizer) -> tuple[int, int]:
     numbers, pixels = bottleneck_numbers(config.bottleneck), 3 * config.patch**2
     wide, deep = config.encoder.width, config.decoder.width
     encoder = (pixels + 1) * wide + _vit_params(config.encoder) + (wide + 1) * numbers.encoder_channels
     decoder = (numbers.latent_dim + 1) * deep + _vit_params(config.decoder) + (deep + 1) * pixels
-    return {
-        "encoder_params": encoder,
-        "decoder_params": decoder,
-        "tokenizer_params": encoder + numbers.params + decoder,
-        "training_only_params": 0,
-    }
+    return encoder, decoder
+
+
+def gigatok_halves_of(config: GigaTokTokenizer, resolution: int) -> Halves:
+    """What encoder and decoder of a GigaTok tokenizer take, with their layers to and from its bottleneck."""
+    numbers = bottleneck_numbers(config.bottleneck)
+    return gigatok_halves(config, resolution, numbers.encoder_channels, numbers.latent_dim)
 
 
 def _transformer_flops(size: TransformerSize, hidden: int, tokens: int) -> int:
@@ -121,22 +141,37 @@ def _transformer_flops(size: TransformerSize, hidden: int, tokens: int) -> int:
 
 def tokenizer_flops(config: TokenizerConfig, resolution: int) -> dict[str, int]:
     """FLOPs of one image's forward pass, ``encode`` (with a codebook's look-up) and ``decode``."""
+    if isinstance(config, VitTokenizer):
+        encode, decode = _vit_tokenizer_flops(config, resolution)
+    else:
+        halves = gigatok_halves_of(config, resolution)
+        encode, decode = halves.encoder.flops, halves.decoder.flops
+    return {"encode": encode + _look_up_flops(config, resolution), "decode": decode}
+
+
+def _vit_tokenizer_flops(config: VitTokenizer, resolution: int) -> tuple[int, int]:
     numbers, pixels = bottleneck_numbers(config.bottleneck), 3 * config.patch**2
-    tokens = (resolution // config.patch) ** 2
-    wide, deep = config.encoder.width, config.decoder.width
-    outside = wide * (pixels + numbers.encoder_channels) + numbers.looked_up * numbers.latent_dim
-    return {
-        "encode": _transformer_flops(config.encoder, vit_mlp_width(wide), tokens) + 2 * tokens * outside,
-        "decode": _transformer_flops(config.decoder, vit_mlp_width(deep), tokens)
-        + 2 * tokens * deep * (pixels + numbers.latent_dim),
-    }
+    tokens, wide, deep = config.latent_tokens(resolution), config.encoder.width, config.decoder.width
+    encode = _transformer_flops(config.encoder, vit_mlp_width(wide), tokens)
+    decode = _transformer_flops(config.decoder, vit_mlp_width(deep), tokens)
+    return (
+        encode + 2 * tokens * wide * (pixels + numbers.encoder_channels),
+        decode + 2 * tokens * deep * (pixels + numbers.latent_dim),
+    )
+
+
+def _look_up_flops(config: TokenizerConfig, resolution: int) -> int:
+    """FLOPs of comparing each latent with the codes that it may become."""
+    numbers = bottleneck_numbers(config.bottleneck)
+    return 2 * config.latent_tokens(resolution) * numbers.looked_up * numbers.latent_dim
 
 
 def training_flops(config: TokenizerConfig, resolution: int) -> float:
-    """FLOPs of one image's training step: three forward passes, but a codebook's look-up has no backward pass."""
-    flops = tokenizer_flops(config, resolution)
-    numbers, tokens = bottleneck_numbers(config.bottleneck), (resolution // config.patch) ** 2
-    look_up = 2 * tokens * numbers.looked_up * numbers.latent_dim
+    """FLOPs of one image's training step: three forward passes, but a codebook's look-up has no backward pass.
+
+    Networks that stand beside the tokenizer for its losses are not here: ``tokscale.loss_formulas`` has them.
+    """
+    flops, look_up = tokenizer_flops(config, resolution), _look_up_flops(config, resolution)
     return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up
 
 

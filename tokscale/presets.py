@@ -22,6 +22,7 @@ class Size(NamedTuple):
 _OURS = "ours, for processors and tests"
 _VITOK = "ViTok (arXiv 2501.09755) Table 1"
 _LLAMAGEN = "LlamaGen (arXiv 2406.06525) Table 1"
+_GIGATOK = "GigaTok (arXiv 2504.08736) Table 1"
 
 VIT: dict[str, Size] = {
     "pico": Size(32, 1, 2, _OURS),
@@ -47,12 +48,23 @@ GPT: dict[str, Size] = {
     "3B": Size(3200, 24, 32, _LLAMAGEN),
 }
 
+GIGATOK: dict[str, Size] = {
+    "S": Size(512, 6, 8, _GIGATOK),
+    "B": Size(768, 12, 12, _GIGATOK),
+    "L": Size(1024, 24, 16, _GIGATOK),
+    "XL": Size(1280, 36, 20, _GIGATOK),
+    "XXL": Size(1536, 48, 24, _GIGATOK),
+}
+
 FAMILIES: dict[str, dict[str, Size]] = {"vit": VIT, "gpt": GPT}
+"""sizes of models that this version builds"""
+TABLES: dict[str, dict[str, Size]] = {**FAMILIES, "gigatok": GIGATOK}
+"""all sizes that a spec may name"""
 
 
 def lookup(family: str, name: str) -> dict[str, int]:
     """Width, depth and heads of a named size; an unknown name raises ``ConfigError`` with the nearest one."""
-    table = FAMILIES[family]
+    table = TABLES[family]
     if name not in table:
         raise ConfigError(f"no {family} size of this name", given=name, allowed=one_of(table, name))
     size = table[name]
@@ -61,7 +73,7 @@ def lookup(family: str, name: str) -> dict[str, int]:
 
 def name_of(family: str, width: int, depth: int, heads: int) -> str:
     """The preset's name for these numbers, or the numbers themselves as ``width x depth x heads``."""
-    for name, size in FAMILIES[family].items():
+    for name, size in TABLES[family].items():
         if size[:3] == (width, depth, heads):
             return name
     return f"{width}x{depth}x{heads}"

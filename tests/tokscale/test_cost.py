@@ -16,16 +16,21 @@ from tokscale import cost
 from tokscale.config import (
     AutoregressiveProbe,
     FSQBottleneck,
+    GanLoss,
     GenerationConfig,
     ImageFolderData,
     KLBottleneck,
+    LossesConfig,
+    PerceptualLoss,
     ProceduralData,
+    SemanticLoss,
     TrainingConfig,
     TrialConfig,
     VitTokenizer,
     VQBottleneck,
 )
 from tokscale.data.latents import LatentSpec
+from tokscale.loss_formulas import dinov2_b, discriminator, vgg_16
 from tokscale.models.tokenizer import build_tokenizer
 from tokscale.probes.autoregressive import AutoregressiveProbe as ProbeModule
 from tokscale.record import COLUMNS
@@ -195,6 +200,35 @@ def test_flops_of_stages_follow_their_budgets():
     assert cost.stage_cost("probe", trial).flops == pytest.approx(probed)
 
 
+def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not():
+    small_and_large = []
+    for batch in (32, 64):
+        training, probe = TrainingConfig(batch_size=batch), AutoregressiveProbe(training={"batch_size": batch})
+        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe)
+        small_and_large.append([cost.stage_cost(kind, trial) for kind in KINDS])
+    for kind, small, large in zip(KINDS, *small_and_large, strict=True):
+        assert (small.fixed_bytes, small.image_bytes) == (large.fixed_bytes, large.image_bytes)
+        trains = kind in ("tokenizer", "probe")
+        assert (small.batch, large.batch, small.image_bytes > 0) == ((32, 64, True) if trains else (0, 0, False))
+
+
+def test_networks_beside_the_tokenizer_cost_their_passes():
+    training = TrainingConfig(images=1000, batch_size=100)
+    plain = TrialConfig(data=ProceduralData(resolution=64), tokenizer=vit(patch=8), training=training)
+
+    def extra(**losses):
+        changed = plain.model_copy(update={"losses": LossesConfig(**losses)})
+        return cost.stage_cost("tokenizer", changed).flops - cost.stage_cost("tokenizer", plain).flops
+
+    judged = 8 * discriminator(GanLoss().discriminator, 64).flops
+    mlp = 2 * 64 * (768 * 3072 + 3072 * 3072 + 3072 * 768)  # of the decoder's 64 tokens
+    assert extra(perceptual=PerceptualLoss()) == pytest.approx(1000 * 3 * vgg_16(64).flops)
+    assert extra(semantic=SemanticLoss()) == pytest.approx(1000 * (dinov2_b(224).flops + 3 * mlp))
+    assert extra(gan=GanLoss()) == pytest.approx(1000 * judged)
+    assert extra(gan=GanLoss(start=400)) == pytest.approx(600 * judged)
+    assert extra(gan=GanLoss(start=5000)) == 0
+
+
 def test_guidance_samples_twice():
     tokenizer = vit("nano", "micro", 4)
     flops = [
@@ -246,9 +280,8 @@ def test_memory_of_training_is_what_autograd_saves(precision, size, patch, resol
 
 
 def test_cost_needs_no_torch():
-    program = (
-        "import sys, json, tokscale.cost; print(json.dumps(sorted({'torch', 'pandas', 'numpy'} & set(sys.modules))))"
-    )
+    heavy = "{'torch', 'pandas', 'numpy'}"
+    program = f"import sys, json, tokscale.cost; print(json.dumps(sorted({heavy} & set(sys.modules))))"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout) == []
 

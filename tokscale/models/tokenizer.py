@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 from tokscale.bottlenecks import Bottleneck, BottleneckResult, build_bottleneck
-from tokscale.config import TokenizerConfig
+from tokscale.config import TokenizerConfig, VitTokenizer
 from tokscale.errors import ConfigError
 from tokscale.models.vit import VitDecoder, VitEncoder
 
@@ -89,8 +89,11 @@ class Tokenizer(nn.Module):
 def build_tokenizer(config: TokenizerConfig, resolution: int) -> Tokenizer:
     """The tokenizer of a config, for square images of ``resolution`` pixels, with fresh random weights.
 
-    Raises ``ConfigError`` when the patch does not divide the resolution.
+    Raises ``ConfigError`` when the patch does not divide the resolution, and for a kind that is planned only.
     """
+    if not isinstance(config, VitTokenizer):
+        raise ConfigError("this version builds no tokenizer of this kind yet", where="tokenizer.kind",
+                          given=config.kind, allowed="vit")  # fmt: skip
     grid = _grid_of(resolution, resolution, config.patch)
     bottleneck = build_bottleneck(config.bottleneck)
     channels, gain = bottleneck.encoder_channels, bottleneck.feature_gain

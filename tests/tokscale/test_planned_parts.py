@@ -1,0 +1,87 @@
+"""What a spec may ask for before it can be trained: planned like anything else, refused in words where it would run."""
+
+from __future__ import annotations
+
+import pytest
+
+from tokscale import cost
+from tokscale.config import TrialConfig, missing_parts, refuse_missing_parts
+from tokscale.errors import ConfigError
+from tokscale.models.tokenizer import build_tokenizer
+from tokscale.parsing import parse
+from tokscale.stage import stages_of
+
+
+def written(tokenizer=None, **losses):
+    data = {"kind": "image_folder", "root": "/photos", "resolution": 256}
+    return parse(TrialConfig, {"data": data, "tokenizer": tokenizer or {}, "losses": losses}, where="trial")
+
+
+def test_a_gigatok_trial_is_planned_with_all_its_stages():
+    config = written({"kind": "gigatok", "encoder": "B", "decoder": "L", "bottleneck": {"kind": "vq"}})
+    assert cost.label(config) == "gigatok B-L 1d n256 vq16384x8"
+    sizes = cost.trial_sizes(config)
+    assert (sizes["bottleneck_tokens"], sizes["bottleneck_bits"]) == (256, 256 * 14.0)
+    for stage in stages_of(config):
+        assert cost.stage_cost(stage.kind, config).flops > 0
+    assert parse(TrialConfig, config.model_dump(mode="json")) == config
+
+
+def test_missing_parts_are_named_and_refused_in_one_message():
+    planned = written({"kind": "gigatok", "bottleneck": {"kind": "vq", "entropy_weight": 5e-3}}, perceptual={}, gan={},
+                      semantic={})  # fmt: skip
+    words = [
+        "tokenizer kind gigatok", "tokenizer.bottleneck.entropy_weight", "losses.perceptual", "losses.gan",
+        "losses.semantic",
+    ]  # fmt: skip
+    assert missing_parts(planned) == words
+    with pytest.raises(ConfigError, match="plan this tokenizer, not train it") as refusal:
+        refuse_missing_parts(planned)
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_losses_without_weight_are_no_missing_parts():
+    runnable = written({}, perceptual={"weight": 0}, gan={"weight": 0}, semantic={"weight": 0})
+    assert missing_parts(runnable) == []
+    refuse_missing_parts(runnable)
+    assert cost.trial_sizes(runnable)["training_only_params"] == 0
+    assert cost.stage_cost("tokenizer", runnable) == cost.stage_cost("tokenizer", written())
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "losses", "words"),
+    [
+        ({"kind": "gigatok", "tokens": 100}, {}, "layout 1d takes a power of two, up to 512"),
+        ({"kind": "gigatok", "tokens": 1024}, {}, "layout 1d takes a power of two, up to 512"),
+        ({"kind": "gigatok", "layout": "2d", "tokens": 128}, {}, "one token for each of 256 cells"),
+        ({"kind": "gigatok", "encoder": "M"}, {}, "no gigatok size 'M'; one of: S, B, L, XL, XXL"),
+        ({"kind": "gigatok", "patch": 16}, {}, "unknown key 'patch'"),
+        ({}, {"semantic": {"layer": 13}}, "losses.semantic.layer 13 is beyond the 12 blocks"),
+        ({}, {"gan": {"start": "many"}}, "k, M or G"),
+        ({}, {"perceptual": {"wieght": 1}}, "did you mean 'weight'"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(tokenizer, losses, words):
+    with pytest.raises(ConfigError, match=words):
+        written(tokenizer, **losses)
+
+
+def test_later_fields_at_their_defaults_change_no_identity():
+    def ids(config):
+        return [stage.id for stage in stages_of(config)]
+
+    vq = {"bottleneck": {"kind": "vq"}}
+    spelled = {"bottleneck": {"kind": "vq", "entropy_weight": 0.0, "entropy_temperature": 0.01}}
+    assert ids(written(vq)) == ids(written(spelled, perceptual=None, gan=None, semantic=None))
+    assert ids(written(vq)) != ids(written(vq, perceptual={}))
+
+
+def test_no_model_is_built_of_a_planned_kind():
+    with pytest.raises(ConfigError, match="no tokenizer of this kind yet"):
+        build_tokenizer(written({"kind": "gigatok"}).tokenizer, 256)
+
+
+def test_a_refusal_names_the_path_as_the_spec_has_it():
+    with pytest.raises(ConfigError) as refusal:
+        written({"kind": "gigatok", "encoder": "M"})
+    assert refusal.value.where == "trial.tokenizer.encoder"

@@ -1,0 +1,70 @@
+"""What layers take: their parameters, the FLOPs of one image's forward pass, and what they keep of it.
+
+Everything here is counted for one image. FLOPs are two per multiply-accumulate, in matrix products, convolutions and
+attention alone; what is kept are the floats that the backward pass needs again: inputs of layers and of functions that
+are not linear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Parameters, FLOPs of one image's forward pass, and floats kept of it for the backward pass."""
+
+    params: int = 0
+    flops: int = 0
+    kept: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.params + other.params, self.flops + other.flops, self.kept + other.kept)
+
+    def __mul__(self, times: int) -> Tally:
+        return Tally(self.params * times, self.flops * times, self.kept * times)
+
+
+def total(parts: Iterable[Tally]) -> Tally:
+    """The sum of parts that one image goes through, one after the other."""
+    return sum(parts, Tally())
+
+
+def linear(inputs: int, outputs: int, tokens: int) -> Tally:
+    """A linear layer with bias on each of some tokens."""
+    return Tally((inputs + 1) * outputs, 2 * tokens * inputs * outputs, tokens * inputs)
+
+
+def convolution(
+    inputs: int, outputs: int, side: int, *, kernel: int = 3, stride: int = 1, out_side: int | None = None,
+    bias: bool = True,
+) -> Tally:  # fmt: skip
+    """A square convolution on a map of ``side`` x ``side``; ``out_side`` where padding does not make it side/stride."""
+    weights, cells = kernel * kernel * inputs * outputs, (out_side or side // stride) ** 2
+    return Tally(weights + outputs * bias, 2 * cells * weights, inputs * side * side)
+
+
+def norm(channels: int, positions: int, *, affine: bool = True) -> Tally:
+    """A layer, group or batch norm over some positions (tokens, or cells of a map)."""
+    return Tally(2 * channels * affine, 0, channels * positions)
+
+
+def activation(channels: int, positions: int) -> Tally:
+    """A function of each number, such as SiLU or GELU."""
+    return Tally(0, 0, channels * positions)
+
+
+def attention(width: int, tokens: int, memory: int | None = None) -> Tally:
+    """Attention of tokens to themselves, or to ``memory`` tokens: four projections with biases and the two products.
+
+    Scores are not kept: fused attention makes them again.
+    """
+    seen = tokens if memory is None else memory
+    projections = [linear(width, width, count) for count in (tokens, seen, seen, tokens)]
+    return total(projections) + Tally(0, 4 * tokens * seen * width, (tokens + 2 * seen) * width)
+
+
+def mlp(width: int, hidden: int, tokens: int) -> Tally:
+    """Two linear layers with a GELU between."""
+    return total([linear(width, hidden, tokens), activation(hidden, tokens), linear(hidden, width, tokens)])

@@ -1,0 +1,163 @@
+"""Configs of tokenizers: sizes of transformers, bottlenecks, and the kinds of tokenizer that hold them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validator
+
+from tokscale import presets
+from tokscale.errors import one_of
+from tokscale.fields import Config, Natural, NonNegative, Positive, kind_of
+
+# --- sizes ---
+
+
+class TransformerSize(Config):
+    """Width, depth (blocks) and heads of a transformer."""
+
+    width: Natural
+    depth: Natural
+    heads: Natural
+
+    @model_validator(mode="after")
+    def _divides(self) -> TransformerSize:
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
+        return self
+
+
+def _turnable(size: TransformerSize) -> TransformerSize:
+    if (size.width // size.heads) % 4:
+        raise ValueError(
+            f"a head of {size.width // size.heads} channels (width {size.width} / {size.heads} heads) cannot carry "
+            "2D rotary positions: it must be a multiple of 4"
+        )
+    return size
+
+
+def _named(family: str) -> BeforeValidator:
+    def resolve(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        if value not in presets.TABLES[family]:
+            raise ValueError(f"no {family} size {value!r}; {one_of(presets.TABLES[family], value)}")
+        return presets.lookup(family, value)
+
+    return BeforeValidator(resolve)
+
+
+VitSize = Annotated[TransformerSize, AfterValidator(_turnable), _named("vit")]
+GptSize = Annotated[TransformerSize, AfterValidator(_turnable), _named("gpt")]
+GigaTokSize = Annotated[TransformerSize, _named("gigatok")]
+
+
+# --- bottlenecks ---
+
+
+class KLBottleneck(Config):
+    """A diagonal Gaussian per token (Kingma & Welling 2014), as in ViTok; E = L x channels."""
+
+    kind: Literal["kl"] = "kl"
+    channels: Natural = 16
+    weight: NonNegative = 1e-3
+    """of the KL divergence, averaged over the latent's dimensions, against the mean pixel loss"""
+
+
+class VQBottleneck(Config):
+    """Nearest of K learned, l2-normalised codes (van den Oord et al. 2017; Yu et al. 2022), as in GigaTok."""
+
+    kind: Literal["vq"]
+    codebook_size: Annotated[int, Field(ge=2)] = 16384
+    code_dim: Natural = 8
+    commitment: NonNegative = 0.25
+    codebook_weight: NonNegative = 1.0
+    revive_after: Annotated[int, Field(ge=0)] = 100
+    """steps without use after which a code is set to a latent of the batch; 0 never does"""
+    entropy_weight: NonNegative = Field(default=0.0, json_schema_extra={"since": "0.2"})
+    """of the entropy loss E[H(code given latent)] - H(code), which keeps all codes in use (Yu et al. 2024)"""
+    entropy_temperature: Positive = Field(default=0.01, json_schema_extra={"since": "0.2"})
+    """of the softmax over codes that the entropies are taken of"""
+
+
+class FSQBottleneck(Config):
+    """Finite scalar quantisation (Mentzer et al. 2023): channel i is rounded to one of levels[i] values."""
+
+    kind: Literal["fsq"]
+    levels: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (8, 8, 8, 6, 5)
+
+
+BottleneckConfig = Annotated[
+    Annotated[KLBottleneck, Tag("kl")] | Annotated[VQBottleneck, Tag("vq")] | Annotated[FSQBottleneck, Tag("fsq")],
+    kind_of("kl"),
+]
+
+
+# --- tokenizers ---
+
+
+class VitTokenizer(Config):
+    """ViTok: patches -> ViT encoder -> bottleneck -> ViT decoder -> pixels; the two sizes are independent."""
+
+    kind: Literal["vit"] = "vit"
+    encoder: VitSize = Field(default="S", validate_default=True)
+    decoder: VitSize = Field(default="B", validate_default=True)
+    patch: Natural = 16
+    bottleneck: BottleneckConfig = KLBottleneck()
+
+    def latent_tokens(self, resolution: int) -> int:
+        """Latent tokens of a square image of this many pixels a side."""
+        return (resolution // self.patch) ** 2
+
+    def check(self, resolution: int) -> None:
+        """Raise ``ValueError`` when images of this resolution cannot be tokenized."""
+        if resolution % self.patch:
+            raise ValueError(f"tokenizer.patch {self.patch} does not divide data.resolution {resolution}")
+
+
+GIGATOK_DOWNSAMPLING = 16
+"""pixels a side of one cell of the feature map between GigaTok's convolutions and its transformers"""
+
+
+class GigaTokTokenizer(Config):
+    """GigaTok: convolutions -> transformer -> bottleneck -> transformer -> convolutions.
+
+    The convolutions have one size; encoder and decoder are the sizes of the two transformers.
+    """
+
+    kind: Literal["gigatok"]
+    encoder: GigaTokSize = Field(default="S", validate_default=True)
+    decoder: GigaTokSize = Field(default="B", validate_default=True)
+    layout: Literal["1d", "2d"] = "1d"
+    """1d: Q-Formers between the feature map and a sequence of tokens; 2d: ViTs, one token for each cell of the map"""
+    tokens: Natural = 256
+    """latent tokens of an image"""
+    bottleneck: BottleneckConfig = VQBottleneck(kind="vq")
+
+    def latent_tokens(self, resolution: int) -> int:
+        """Latent tokens of an image, the same at any resolution."""
+        return self.tokens
+
+    def cells(self, resolution: int) -> int:
+        """Cells of the feature map of a square image of this many pixels a side."""
+        return (resolution // GIGATOK_DOWNSAMPLING) ** 2
+
+    def check(self, resolution: int) -> None:
+        """Raise ``ValueError`` when images of this resolution cannot be tokenized."""
+        if resolution % GIGATOK_DOWNSAMPLING:
+            raise ValueError(
+                f"a gigatok tokenizer needs a data.resolution that {GIGATOK_DOWNSAMPLING} divides, not {resolution}"
+            )
+        cells, power_of_two = self.cells(resolution), not self.tokens & (self.tokens - 1)
+        given = f"tokenizer.tokens {self.tokens} is impossible at data.resolution {resolution}"
+        if self.layout == "2d" and self.tokens != cells:
+            raise ValueError(f"{given}: layout 2d has one token for each of {cells} cells")
+        # Queries start as averages over 1, 1, 2, 4, ... regions of the map, the last time over half as many regions as
+        # there are tokens (GigaTok, appendix C).
+        if self.layout == "1d" and not (power_of_two and self.tokens <= 2 * cells):
+            raise ValueError(f"{given}: layout 1d takes a power of two, up to {2 * cells}")
+
+
+TokenizerConfig = Annotated[
+    Annotated[VitTokenizer, Tag("vit")] | Annotated[GigaTokTokenizer, Tag("gigatok")], kind_of("vit")
+]
