@@ -27,10 +27,11 @@ class Resources:
     cpus: int = 1  # per node
     memory_gb: float | None = None  # per node; None: what the cluster gives by default
     nodes: int = 1
+    tasks: int = 1  # processes per node: one a GPU
     minutes: int | None = None  # None: the longest that the cluster allows
 
     def __post_init__(self) -> None:
-        for name, least in (("gpus", 0), ("cpus", 1), ("nodes", 1)):
+        for name, least in (("gpus", 0), ("cpus", 1), ("nodes", 1), ("tasks", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} of a job is {getattr(self, name)}, allowed: {least} or more")
         for name in ("memory_gb", "minutes"):
@@ -88,12 +89,19 @@ class JobState(str, Enum):
         return self not in (JobState.pending, JobState.running)
 
 
+CAUSES = (
+    "", "time limit", "preempted", "node", "out of memory", "cancelled", "launch", "lost", "blocked", "killed",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class JobStatus:
     """How a job is: its state, why (in words), where and when (seconds since the epoch), and its process's end.
 
-    ``worker`` is the process id here and the job id on a cluster. ``exit_code`` is that of the process when it ended
-    with the job, negative for a signal, as in ``subprocess``; None when the process lives on or never was.
+    ``worker`` is the process id here and the job id on a cluster (``A_k`` for element k of array A). ``exit_code`` is
+    that of the process when it ended with the job, negative for a signal, as in ``subprocess``; None when the process
+    lives on or never was. ``cause`` is why, for a program to read: one of ``CAUSES``, or what the job noted itself.
+    ``log`` is the launcher's own, for jobs that ended before they could write to theirs.
     """
 
     key: str
@@ -104,10 +112,12 @@ class JobStatus:
     host: str | None = None
     worker: str | None = None
     exit_code: int | None = None
+    cause: str = ""
+    log: Path | None = None
 
 
 class Executor(ABC):
-    """Runs jobs, each after the jobs that it names; leaving the ``with`` block cancels what has not ended."""
+    """Runs jobs, each after the jobs that it names; leaving the ``with`` block closes it."""
 
     @abstractmethod
     def submit(self, jobs: Sequence[Job]) -> None:
@@ -135,7 +145,11 @@ class Executor(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Cancel what has not ended, and return when nothing of it runs any more."""
+        """Let go of the jobs.
+
+        On this machine what has not ended is cancelled, and nothing of it runs any more on return. A cluster's jobs go
+        on: nobody need watch them, and another process may.
+        """
 
     def __enter__(self: AnyExecutor) -> AnyExecutor:
         return self

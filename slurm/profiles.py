@@ -47,6 +47,7 @@ class ClusterProfile:
     qos: str | None = None
     constraint: str | None = None
     gpus_per_node: int | None = None
+    max_gpus: int | None = None  # of one job; None: those of one node
     gpu_memory_gb: float | None = None
     cpus_per_gpu: int | None = None
     memory_per_gpu_gb: float | None = None
@@ -54,6 +55,7 @@ class ClusterProfile:
     max_array: int | None = None  # elements of one array
     max_running: int | None = None  # jobs of ours at a time
     setup: tuple[str, ...] = ()  # shell lines before a job's Python
+    python: str | None = None  # the shell command that starts it; None: the interpreter that submits
     requeue: bool = True  # may a preempted job come back by itself
     cost_per_gpu_hour: float | None = None  # in whatever currency the reader thinks in
     tflops: float | None = None  # per GPU, as training reaches them
@@ -61,8 +63,8 @@ class ClusterProfile:
 
 LOCAL = ClusterProfile("local", requeue=False)
 
-_TEXT = ("partition", "account", "qos", "constraint")
-_COUNTS = ("gpus_per_node", "cpus_per_gpu", "max_minutes", "max_array", "max_running")
+_TEXT = ("partition", "account", "qos", "constraint", "python")
+_COUNTS = ("gpus_per_node", "max_gpus", "cpus_per_gpu", "max_minutes", "max_array", "max_running")
 _NUMBERS = ("gpu_memory_gb", "memory_per_gpu_gb", "cost_per_gpu_hour", "tflops")
 _MAY_BE_ZERO = ("gpus_per_node", "cost_per_gpu_hour")
 KEYS = tuple(field.name for field in fields(ClusterProfile) if field.name != "name")

@@ -9,8 +9,9 @@ from slurm.profiles import KEYS, ClusterProfile, ProfileError, load_profile, loa
 
 # The keys that the documentation promises.
 PROMISED = [
-    "partition", "account", "qos", "constraint", "gpus_per_node", "gpu_memory_gb", "cpus_per_gpu", "memory_per_gpu_gb",
-    "max_minutes", "max_array", "max_running", "setup", "requeue", "cost_per_gpu_hour", "tflops",
+    "partition", "account", "qos", "constraint", "gpus_per_node", "max_gpus", "gpu_memory_gb", "cpus_per_gpu",
+    "memory_per_gpu_gb", "max_minutes", "max_array", "max_running", "setup", "python", "requeue", "cost_per_gpu_hour",
+    "tflops",
 ]  # fmt: skip
 
 
@@ -40,6 +41,7 @@ a100:
   qos: normal
   constraint: a100&80g
   gpus_per_node: 8
+  max_gpus: 32
   gpu_memory_gb: 80
   cpus_per_gpu: 16
   memory_per_gpu_gb: 125.5
@@ -49,6 +51,7 @@ a100:
   setup:
     - module load cuda
     - source env/bin/activate
+  python: apptainer exec torch.sif python
   requeue: no_
   cost_per_gpu_hour: 1e0
   tflops: 140
@@ -56,8 +59,9 @@ a100:
     )
     assert load_profile("a100") == ClusterProfile(
         name="a100", partition="gpu", account="12345", qos="normal", constraint="a100&80g", gpus_per_node=8,
-        gpu_memory_gb=80.0, cpus_per_gpu=16, memory_per_gpu_gb=125.5, max_minutes=1440, max_array=1000, max_running=64,
-        setup=("module load cuda", "source env/bin/activate"), requeue=False, cost_per_gpu_hour=1.0, tflops=140.0,
+        max_gpus=32, gpu_memory_gb=80.0, cpus_per_gpu=16, memory_per_gpu_gb=125.5, max_minutes=1440, max_array=1000,
+        max_running=64, setup=("module load cuda", "source env/bin/activate"),
+        python="apptainer exec torch.sif python", requeue=False, cost_per_gpu_hour=1.0, tflops=140.0,
     )  # fmt: skip
 
 
