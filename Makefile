@@ -1,17 +1,18 @@
 # make quickstart   set up .venv and run the small default sweep to a report
 # make check        set up .venv and do exactly what CI does: format, lint, types, import arrows, tests
+# make slurm        install the SLURM packages that the tests bring up, where they are missing (check does it too)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 CONSTRAINTS ?= constraints.txt
 SOURCES := tokscale sweeps slurm analysis tests benchmarks
 
-.PHONY: quickstart check format lint types arrows test clean
+.PHONY: quickstart check format lint types arrows slurm test clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/tokscale quickstart
 
-check: lint types arrows test
+check: slurm lint types arrows test
 
 $(VENV)/.installed: setup.cfg pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -m venv $(VENV)
@@ -36,7 +37,10 @@ types: $(VENV)/.developer
 arrows: $(VENV)/.developer
 	$(BIN)/lint-imports --no-cache
 
-test: $(VENV)/.developer
+slurm:
+	tests/cluster/install-slurm.sh
+
+test: slurm $(VENV)/.developer
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadgroup
 
 clean:

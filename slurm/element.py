@@ -180,7 +180,8 @@ def _introduce(element: Element) -> None:
 
 def _prepare(element: Element) -> None:
     """The environment that a target may count on; what the user has set stays."""
-    threads = str(max(1, min(element.cpus, len(os.sched_getaffinity(0)))))
+    # Who has set the one means both: torch takes the larger of the two.
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, min(element.cpus, len(os.sched_getaffinity(0)))))
     caches = _caches(element)
     for name, value in (
         ("OMP_NUM_THREADS", threads),

@@ -16,6 +16,7 @@ from slurm.cluster import AccountRow, QueueRow
 from slurm.executor import JobState, JobStatus
 from slurm.notes import End
 
+TAKEN_SECONDS = 60.0  # in which the launcher's log of an element that began and ended at once must show up
 LOST_SECONDS = 300.0  # longer than a network file system hides a file that another machine wrote
 _NEVER_SATISFIED = "DependencyNeverSatisfied"
 _BEFORE = "a job before it did not get done"
@@ -57,6 +58,7 @@ class Evidence:
     row: QueueRow | None = None
     note: End | None = None
     account: AccountRow | None = None
+    siblings: bool = False  # of its array, others are known to the queue or to accounting
     log: Path | None = None  # the launcher's, if it has one: the job started at least once
     cancelled: bool = False  # we asked for it
     given_up: bool = False  # it could not be launched, twice
@@ -100,6 +102,10 @@ def judge(key: str, evidence: Evidence, now: float) -> JobStatus | None:
     if evidence.cancelled:
         return _ended(key, evidence, JobState.cancelled, "cancelled", "cancelled")
     state = JobState.pending if evidence.log is None else JobState.running
+    if evidence.siblings and evidence.account is None and evidence.log is None and now - evidence.heard > TAKEN_SECONDS:
+        # SLURM (22.05) keeps no trace of an element that was cancelled before it began; one that it lost itself, it
+        # lost with the whole array.
+        return _ended(key, evidence, JobState.cancelled, "cancelled", "taken out of the queue before it began")
     if now - evidence.heard < LOST_SECONDS:
         return JobStatus(key, state, "it left the queue, and how it ended is not known yet", log=evidence.log)
     words = "it left the queue without a word" + (f" ({evidence.silence})" if evidence.silence else "")

@@ -80,6 +80,7 @@ class Survey:
 
     def _evidence(self, entries: Mapping[str, Entry], rows: Mapping[Position, QueueRow]) -> dict[str, Evidence]:
         """What the queue and the array's folder say; each folder is listed once, and only notes that exist are read."""
+        in_queue = {token for token, _ in rows}
         arrays: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
         for key, entry in entries.items():
             arrays[entry.submission.token].append((key, entry))
@@ -97,7 +98,7 @@ class Survey:
                 found[key] = Evidence(
                     heard=max(heard, _modified(log)) if row is None and log is not None else heard,
                     asked=self.reached and submission.job is not None,
-                    row=row, note=notes.get(entry.index), log=log,
+                    row=row, note=notes.get(entry.index), log=log, siblings=token in in_queue,
                     cancelled=submission.marked("cancelled", entry.index),
                     given_up=submission.marked("given up", entry.index),
                     hopeless=submission.marked("hopeless", entry.index),
@@ -124,9 +125,11 @@ class Survey:
         if self._accounting_off:
             self.trouble += (f"{silence}: how {len(wanted)} jobs ended is told by their folders only",)
         by_position = {(_token(row), row.index): row for row in rows}
+        known = {token for token, _ in by_position}
         for key, entry in wanted.items():
             row = by_position.get(_position(entry))
-            evidence[key] = replace(evidence[key], account=row, silence=silence)
+            siblings = evidence[key].siblings or entry.submission.token in known
+            evidence[key] = replace(evidence[key], account=row, silence=silence, siblings=siblings)
 
     def _status(
         self, key: str, entry: Entry, known: Evidence, statuses: Mapping[str, JobStatus], now: float

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from sweeps.planning import Plan
-    from sweeps.store import Store
 
 Runs = Annotated[Path, typer.Option("--runs", envvar="TOKSCALE_RUNS", help="The runs folder.")]
 Spec = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False)]
@@ -19,6 +15,10 @@ Workers = Annotated[
     int | None,
     typer.Option("--workers", min=1, help="Processes at work; by default what cores and memory allow."),
 ]
+Cluster = Annotated[
+    str | None,
+    typer.Option("--cluster", help="A profile of clusters.yaml, or local; by default the spec's.", show_default=False),
+]
 RUNS = Path("runs")
 
 
@@ -27,51 +27,39 @@ def quickstart(runs: Runs = RUNS, workers: Workers = None) -> None:
     _run(Path(__file__).parent / "specs" / "quickstart.yaml", runs, workers, command="tokscale quickstart")
 
 
-def run(spec: Spec, runs: Runs = RUNS, workers: Workers = None) -> None:
-    """Plan a sweep, run what is missing on this machine, collect the results and write the report."""
-    _run(spec, runs, workers, command=f"tokscale run {spec}")
+def run(spec: Spec, runs: Runs = RUNS, workers: Workers = None, cluster: Cluster = None) -> None:
+    """Plan a sweep, run what is missing, here or on a cluster, collect the results and write the report."""
+    from sweeps.spec import load_spec
+
+    name = cluster or load_spec(spec)[0].cluster
+    if name is None or name == "local":
+        _run(spec, runs, workers, command=f"tokscale run {spec}")
+        return
+    from sweeps.cluster_commands import profile_of
+    from sweeps.cluster_run import run_on_cluster
+
+    if not run_on_cluster(spec, runs, profile_of(name), command=f"tokscale run {spec} --cluster {name}"):
+        raise typer.Exit(1)
 
 
-def plan(spec: Spec, runs: Runs = RUNS, as_json: Json = False) -> None:
-    """Show a sweep's trials, stages, sizes and cost; changes nothing."""
-    from sweeps import tables
+def plan(spec: Spec, cluster: Cluster = None, runs: Runs = RUNS, as_json: Json = False) -> None:
+    """Show a sweep's trials, stages, sizes and cost, and on a cluster its hours and arrays; changes nothing."""
+    from sweeps import plan_tables, tables
     from sweeps.planning import make_plan
     from sweeps.store import Store
 
-    made = make_plan(spec, Store(runs))
+    store = Store(runs)
+    made, there = make_plan(spec, store), None
+    name = cluster or made.spec.cluster
+    if name is not None and name != "local":
+        from sweeps.cluster_commands import profile_of
+        from sweeps.cluster_plan import plan_on_cluster
+
+        made, there = plan_on_cluster(made, store, profile_of(name))
     if as_json:
-        typer.echo(tables.plan_json(made))
+        typer.echo(plan_tables.plan_json(made, there))
     else:
-        tables.console().print(tables.plan_table(made))
-
-
-def status(sweep: Sweep, runs: Runs = RUNS, as_json: Json = False) -> None:
-    """Show how far a sweep is: its stages by state, and its failures grouped by cause."""
-    from sweeps import tables
-
-    made, _ = _of_sweep(sweep, runs)
-    if as_json:
-        typer.echo(tables.status_json(made))
-    else:
-        tables.console().print(tables.status_table(made))
-
-
-def logs(
-    sweep: Sweep,
-    trial: Annotated[str, typer.Argument(help="A trial's id or label, or the beginning of one.", show_default=False)],
-    kind: Annotated[
-        str | None, typer.Option("--kind", help="The kind of stage; by default the failed or running one.")
-    ] = None,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="Lines to show.")] = 40,
-    runs: Runs = RUNS,
-) -> None:  # fmt: skip
-    """Show the end of the log of one trial's stage."""
-    from sweeps import inspection
-    from sweeps.results import tail
-
-    made, store = _of_sweep(sweep, runs)
-    path = inspection.log_path(made, store, trial, kind)
-    typer.echo(f"{path}\n{tail(path, lines)}")
+        tables.console().print(plan_tables.plan_table(made, there))
 
 
 def results(
@@ -85,9 +73,10 @@ def results(
 ) -> None:
     """Print or write the results table: one row per trial."""
     from sweeps import tables
+    from sweeps.inspection import open_sweep
     from sweeps.results import collect, write_table
 
-    made, store = _of_sweep(sweep, runs)
+    made, store = open_sweep(sweep, runs)
     table = collect(made, store)
     if output is not None:
         write_table(table, output)
@@ -123,19 +112,3 @@ def _run(spec: Path, runs: Path, workers: int | None, *, command: str) -> None:
 
     if not run_here(spec, runs, workers, command=command):
         raise typer.Exit(1)
-
-
-def _of_sweep(sweep: str, runs: Path) -> tuple[Plan, Store]:
-    """The plan of a sweep that was started in this runs folder, or of a spec file."""
-    from sweeps.planning import make_plan
-    from sweeps.store import Store
-    from tokscale.errors import UsageError, one_of
-
-    store = Store(runs)
-    names = store.sweep_names()
-    if sweep in names:
-        return make_plan(store.sweep(sweep) / "spec.yaml", store), store
-    if sweep.endswith((".yaml", ".yml")):
-        return make_plan(Path(sweep), store), store
-    raise UsageError("no such sweep in this runs folder", where=str(runs), given=sweep,
-                     allowed=one_of(names, sweep) if names else "none was started here yet")  # fmt: skip

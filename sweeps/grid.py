@@ -36,20 +36,20 @@ class Trial:
 
 def expand(spec: SweepSpec, file: SpecFile) -> list[Trial]:
     """All trials of a spec, in the order of its grid, each once; raises ``ConfigError`` with file and line."""
-    axes = _axes(spec)
+    axes = grid_axes(spec)
     points = math.prod(len(axis) for axis in axes)
     if points > MOST_POINTS:
         raise ConfigError("the grid has too many points", where=file.place("grid"), given=f"{points:,}",
                           allowed=f"up to {MOST_POINTS:,}")  # fmt: skip
     sections = _Sections(spec, file)
-    conditions = [_condition(text, number, file) for number, text in enumerate(spec.where)]
+    conditions = [compiled_condition(text, number, file) for number, text in enumerate(spec.where)]
     builder = TrialStages()
     sizes = _Sizes()
     trials: dict[str, Trial] = {}
-    for values in _points(axes):
+    for values in grid_points(axes):
         config = sections.trial(values)
         measured = sizes.of(config)
-        if all(_holds(condition, number, config, measured, file) for number, condition in enumerate(conditions)):
+        if all(holds(condition, number, config, measured, file) for number, condition in enumerate(conditions)):
             identity, stages = builder.identify(config)
             trials.setdefault(identity, Trial(identity, config, tuple(stages), values, measured))
     if not trials:
@@ -74,7 +74,7 @@ def flatten(config: Config, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _axes(spec: SweepSpec) -> list[list[dict[str, Any]]]:
+def grid_axes(spec: SweepSpec) -> list[list[dict[str, Any]]]:
     """The grid's axes in the order of the file: each a list of points, each point the values of one or more paths."""
     grouped = {path: group for group in spec.zip for path in group}
     axes, done = [], set()
@@ -88,7 +88,8 @@ def _axes(spec: SweepSpec) -> list[list[dict[str, Any]]]:
     return axes
 
 
-def _points(axes: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
+def grid_points(axes: Sequence[Sequence[Mapping[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """The product of axes, the last one fastest: the values of each point by path."""
     for parts in itertools.product(*axes):
         yield {path: value for part in parts for path, value in part.items()}
 
@@ -175,7 +176,8 @@ class _Sizes:
         return self._cache[key][1]
 
 
-def _condition(text: str, number: int, file: SpecFile) -> Expression:
+def compiled_condition(text: str, number: int, file: SpecFile) -> Expression:
+    """The condition ``where[number]`` of a spec; raises ``ConfigError`` with its line."""
     try:
         return compile_expression(text)
     except ConfigError as error:
@@ -183,9 +185,11 @@ def _condition(text: str, number: int, file: SpecFile) -> Expression:
                           allowed=error.allowed) from None  # fmt: skip
 
 
-def _holds(
+def holds(
     condition: Expression, number: int, config: TrialConfig, sizes: Mapping[str, int | float], file: SpecFile
 ) -> bool:
+    """Whether a condition is true of a trial; raises ``ConfigError`` where it names what the trial does not have."""
+
     def lookup(name: str) -> Any:
         if name in sizes or name in _SOMETIMES:
             return sizes.get(name)

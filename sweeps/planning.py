@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sweeps.grid import Trial, expand
+from sweeps.search import Search
 from sweeps.spec import SpecFile, SweepSpec, load_spec
 from sweeps.store import StageState, StageStatus, Store
 from tokscale import cost
+from tokscale.config import missing_parts
+from tokscale.errors import ConfigError
 from tokscale.stage import KINDS, Stage
 
 
@@ -25,6 +28,8 @@ class Plan:
     stages: Mapping[str, Stage]
     costs: Mapping[str, cost.StageCost]
     statuses: Mapping[str, StageStatus]
+    asked: str = ""
+    """of a search, whose trials are those asked for so far: how many there are, and how many are to come"""
 
     def missing(self) -> list[Stage]:
         """Stages that are wanted and not validly done, parents before children."""
@@ -52,8 +57,21 @@ def make_plan(path: Path, store: Store) -> Plan:
 def plan_of(spec: SweepSpec, file: SpecFile, store: Store) -> Plan:
     """Plan a sweep that is already read."""
     with _collector_at_rest():
-        trials = expand(spec, file)
-        return _priced(spec, file, trials, store)
+        if spec.search is None:
+            return _priced(spec, file, expand(spec, file), store)
+        search = Search(spec, file, store)
+        return replace(_priced(spec, file, search.trials(), store), asked=search.words())
+
+
+def check_trainable(plan: Plan) -> None:
+    """Raise ``ConfigError`` when a sweep holds trials that this version can plan but not train."""
+    missing = [(trial, parts) for trial in plan.trials if (parts := missing_parts(trial.config))]
+    if missing:
+        names = list(dict.fromkeys(part for _, parts in missing for part in parts))
+        raise ConfigError(
+            f"this version can plan {len(missing)} of these trials, not train them yet", where=plan.file.place("trial"),
+            given=", ".join(names), allowed="tokenizer kind vit with reconstruction and bottleneck losses",
+        )  # fmt: skip
 
 
 def _priced(spec: SweepSpec, file: SpecFile, trials: list[Trial], store: Store) -> Plan:

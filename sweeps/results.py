@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sweeps import policy
 from sweeps.grid import Trial, flatten
 from sweeps.planning import Plan, summarize
 from sweeps.store import StageState, StageStatus, Store
@@ -76,21 +77,22 @@ def write_results(plan: Plan, store: Store, *, command: str, started: float) -> 
 def trial_state(trial: Trial, statuses: Mapping[str, StageStatus]) -> StageState:
     """State of a trial: that of its least advanced stage, with failures first."""
     states = {statuses[stage.key].state for stage in trial.stages}
-    order = (StageState.failed, StageState.running, StageState.interrupted, StageState.new, StageState.done)
+    order = (StageState.failed, StageState.cancelled, StageState.blocked, StageState.running, StageState.queued,
+             StageState.interrupted, StageState.new, StageState.done)  # fmt: skip
     return next(state for state in order if state in states)
 
 
 def failures(plan: Plan) -> list[dict[str, Any]]:
-    """Failures grouped by cause and message: the same error of many trials stands here once, with a count."""
+    """Failures with their remedy, the same error of many trials once with a count; the most frequent first."""
     groups: dict[tuple[str, str], list[str]] = {}
     for key, status in plan.statuses.items():
         if status.state is StageState.failed:
-            groups.setdefault((status.cause or "unknown", status.message or ""), []).append(key)
+            groups.setdefault(policy.signature(status), []).append(key)
     labels = {stage.key: cost.label(trial.config) for trial in plan.trials for stage in trial.stages}
     return [
-        {"cause": cause, "message": message, "count": len(keys), "stages": keys,
-         "trials": sorted({labels[key] for key in keys})}
-        for (cause, message), keys in groups.items()
+        {"cause": cause, "message": plan.statuses[keys[0]].message or "", "remedy": policy.remedy(cause),
+         "count": len(keys), "stages": keys, "trials": sorted({labels[key] for key in keys})}
+        for (cause, _), keys in sorted(groups.items(), key=lambda group: -len(group[1]))
     ]  # fmt: skip
 
 

@@ -9,6 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from sweeps.spec import SweepSpec
 from tokscale.config import TrialSections
 
+# Sections that may also be written in a shorter way.
+_SHORT_FORMS = {
+    "TransformerSize": {"type": "string", "description": "a preset's name"},
+    "Parameter": {"type": "array", "description": "choices"},
+    "Objective": {"type": "string", "description": "a measure, in its own direction"},
+}
+
 
 def spec_schema() -> dict[str, Any]:
     """Schema of a spec file, with the sections of a trial spelled out and sizes allowed by name."""
@@ -19,9 +26,8 @@ def spec_schema() -> dict[str, Any]:
 
     schema = Spec.model_json_schema()
     assert issubclass(Spec, BaseModel)
-    size = schema["$defs"]["TransformerSize"]
-    schema["$defs"]["TransformerSize"] = {
-        "description": size.get("description", ""),
-        "anyOf": [{"type": "string", "description": "a preset's name"}, {"type": "object", **size}],
-    }
+    for name, short in _SHORT_FORMS.items():
+        whole = schema["$defs"][name]
+        description = whole.get("description", "")
+        schema["$defs"][name] = {"description": description, "anyOf": [short, {"type": "object", **whole}]}
     return schema

@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
+from sweeps.search_config import SearchConfig
 from tokscale.config import Config
 from tokscale.errors import ConfigError, UsageError
 from tokscale.parsing import parse
@@ -41,6 +42,10 @@ class SweepSpec(Config):
     """groups of grid paths that advance together instead of being multiplied"""
     where: list[str] = []
     """expressions over sizes and settings; a trial is kept when all are true"""
+    search: SearchConfig | None = None
+    """a sampler that chooses trials by what earlier ones measured, at every point of the grid"""
+    cluster: str | None = None
+    """the cluster profile that its jobs go to; ``--cluster`` on the command line comes first"""
 
     @field_validator("zip")
     @classmethod

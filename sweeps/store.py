@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
-from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
+from sweeps import marks
+from sweeps.description import describe
 from tokscale import claim
 from tokscale.errors import StoreError
 from tokscale.record import RECORD_NAME, Record, read_record, write_atomically
 from tokscale.stage import Stage, StageFolder, canonical
+
+if TYPE_CHECKING:
+    from sweeps.grid import Trial
 
 CRASH_NAME = "crash.txt"
 SPEC_NAME = "spec.yaml"
@@ -24,24 +26,43 @@ TRIALS_NAME = "trials.jsonl"
 
 
 class StageState(str, Enum):
-    """Where a stage is; ``interrupted`` was begun by a process that is gone, and can be resumed."""
+    """Where a stage is; ``interrupted`` was begun by a process that is gone, and can be resumed.
+
+    The last three come from a cluster: ``queued`` waits there, ``blocked`` stands on a stage that failed or was
+    cancelled, and ``cancelled`` stays so until somebody retries it.
+    """
 
     new = "new"
+    queued = "queued"
     running = "running"
     interrupted = "interrupted"
     failed = "failed"
+    blocked = "blocked"
+    cancelled = "cancelled"
     done = "done"
+
+    @property
+    def alive(self) -> bool:
+        """Whether a process or a queue has the stage in hand."""
+        return self in (StageState.queued, StageState.running)
 
 
 @dataclass(frozen=True)
 class StageStatus:
-    """State of a stage, how many attempts were begun, and for a failure its cause and message."""
+    """State of a stage, how many attempts were begun, and for a failure its cause and message.
+
+    ``owner`` is the process of the newest attempt (host:pid); ``job`` and ``node`` are the cluster's job and host;
+    ``reason`` says why a stage waits, in words.
+    """
 
     state: StageState
     attempts: int = 0
     cause: str | None = None
     message: str | None = None
     owner: str | None = None
+    job: str | None = None
+    node: str | None = None
+    reason: str | None = None
 
 
 _NEW = StageStatus(StageState.new)
@@ -67,32 +88,43 @@ class Store:
         """Names of the sweeps that were ever started here."""
         return sorted(name for name in _entries(self.root / "sweeps") if (self.sweep(name) / SPEC_NAME).is_file())
 
-    def check_writable(self) -> None:
-        """Raise ``StoreError`` when the runs folder cannot be made or written to."""
+    def check_writable(self, needed: int = 0) -> None:
+        """Raise ``StoreError`` when the runs folder cannot be made or written to, or has no room for so many bytes."""
         probe = self.root / f".writable-{os.getpid()}"
-        write_atomically(probe, b"")
+        # An empty file fits on a full disk.
+        write_atomically(probe, bytes(1 << 16))
         probe.unlink(missing_ok=True)
+        room = os.statvfs(self.root)
+        free = room.f_bavail * room.f_frsize
+        if free < needed:
+            raise StoreError(
+                "the runs folder has no room for what comes next", where=str(self.root),
+                given=f"{free / 2**20:,.0f} MB free", allowed=f"{needed / 2**20:,.0f} MB or more",
+            )  # fmt: skip
 
     def prepare(self, stage: Stage) -> StageFolder:
         """Describe a stage in its folder, so that a job needs nothing but the folder's path."""
         folder = self.folder(stage)
-        text = StringIO()
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.dump({"kind": stage.kind, "id": stage.id, "config": dict(stage.config),
-                   "parents": dict(stage.parents)}, text)  # fmt: skip
-        content = text.getvalue().encode()
+        content = describe(stage).encode()
         if not folder.description.exists() or folder.description.read_bytes() != content:
             write_atomically(folder.description, content)
         return folder
 
+    def prepare_all(self, stages: Iterable[Stage]) -> None:
+        """Describe many stages: most of it is waiting for the disk, so several wait at a time."""
+        marks.in_parallel(self.prepare, stages)
+
     def set_aside_invalid(self, stages: Iterable[Stage]) -> dict[str, str]:
         """Rename the records that are not valid, so that their stages run again; their keys with what is wrong."""
-        faults = {stage.key: fault for stage in stages if (fault := self._fault(stage)) is not None}
+        faults = self.faults(stages)
         for key in faults:
             path = self.stages / key / RECORD_NAME
             path.replace(path.with_name(f"{RECORD_NAME}.invalid"))
         return faults
+
+    def faults(self, stages: Iterable[Stage]) -> dict[str, str]:
+        """What is wrong with the records of finished stages, by key, and only where something is."""
+        return {stage.key: fault for stage in stages if (fault := self._fault(stage)) is not None}
 
     def _fault(self, stage: Stage) -> str | None:
         """What is wrong with a finished stage, its record or an artifact; None if nothing is."""
@@ -117,25 +149,38 @@ class Store:
         return {key: self.status(stage) if stage.id in begun[stage.kind] else _NEW for key, stage in wanted.items()}
 
     def status(self, stage: Stage) -> StageStatus:
-        """Status of one stage, from its record, then its claim."""
+        """Status of one stage, from its record, then its claim, then the mark of who cancelled it."""
         folder = self.folder(stage)
-        if folder.record.exists():
+        names = _entries(folder.path)
+        if RECORD_NAME in names:
             return StageStatus(StageState.done)
+        found = self._claimed(folder) if claim.FOLDER_NAME in names else _NEW
+        if marks.CANCELLED_NAME in names and found.state is not StageState.running:
+            mark = marks.cancelled(folder)
+            message = f"by {mark.get('who')} at {mark.get('when')}: {mark.get('why')}"
+            return replace(found, state=StageState.cancelled, cause="cancelled", message=message)
+        return found
+
+    def _claimed(self, folder: StageFolder) -> StageStatus:
+        """Status of a stage without a record, from its claim."""
         held = claim.state(folder.path)
-        owner = f"{held.owner.host}:{held.owner.pid}" if held.owner is not None else None
-        if held.kind == "free":
-            return StageStatus(StageState.new)
+        if held.kind == "free" or held.owner is None:
+            return _NEW
+        owner = held.owner
+        status = StageStatus(StageState.interrupted, held.attempt, owner=f"{owner.host}:{owner.pid}",
+                             job=owner.job or None, node=owner.host or None)  # fmt: skip
         if held.kind == "held":
-            return StageStatus(StageState.running, held.attempt, owner=owner)
+            return replace(status, state=StageState.running)
+        if marks.is_forgiven(folder, held.attempt):
+            return status
         if held.kind == "dead":
             crash = folder.attempt(held.attempt) / CRASH_NAME
-            if crash.exists():
-                return StageStatus(StageState.failed, held.attempt, "crash", crash.read_text(), owner)
-            return StageStatus(StageState.interrupted, held.attempt, owner=owner)
+            if not crash.exists():
+                return status
+            return replace(status, state=StageState.failed, cause="crash", message=crash.read_text())
         outcome = held.outcome or {}
-        if outcome.get("state") == "failed":
-            return StageStatus(StageState.failed, held.attempt, outcome.get("cause"), outcome.get("message"), owner)
-        return StageStatus(StageState.interrupted, held.attempt, owner=owner)
+        state = StageState.failed if outcome.get("state") == "failed" else StageState.interrupted
+        return replace(status, state=state, cause=outcome.get("cause"), message=outcome.get("message"))
 
     def record(self, stage: Stage) -> Record | None:
         """The record of a stage, or None while it is not done; one that belongs elsewhere raises ``StoreError``."""
@@ -173,6 +218,14 @@ class Store:
             return min(path.stat().st_mtime for path in made) >= max(path.stat().st_mtime for path in records)
         except (OSError, UnicodeDecodeError):
             return False
+
+
+def trial_rows(trials: Iterable[Trial]) -> list[dict[str, Any]]:
+    """What is kept of a sweep's trials: their ids, the values of the grid that make them, and their stages."""
+    return [
+        {"trial": trial.id, "values": dict(trial.values), "stages": [stage.key for stage in trial.stages]}
+        for trial in trials
+    ]
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> str:

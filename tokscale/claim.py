@@ -141,6 +141,19 @@ def state(folder: Path) -> ClaimState:
     return ClaimState("dead" if _is_dead(folder, owner) else "held", owner, attempt)
 
 
+def outcomes(folder: Path) -> list[ClaimState]:
+    """All attempts at a stage, oldest first, as far as they are over: released, or dead; reads only.
+
+    An attempt that somebody followed is dead if it left no outcome. The newest is left out while it is held.
+    """
+    latest = state(folder)
+    earlier = range(1, latest.attempt)
+    found = [(_read_owner(folder, number), _read_outcome(folder, number)) for number in earlier]
+    states = [ClaimState("dead" if outcome is None else "released", owner, owner.attempt, outcome)
+              for owner, outcome in found]  # fmt: skip
+    return states if latest.kind in ("free", "held") else [*states, latest]
+
+
 def _is_dead(folder: Path, owner: Owner) -> bool:
     """Whether an owner is gone: for certain where its process can be looked for, by its lease elsewhere."""
     if is_gone(owner):

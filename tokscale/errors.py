@@ -8,7 +8,11 @@
         ├── DataError          images that cannot be read, folders that are empty
         ├── StoreError         the runs folder: no room, no permission, a damaged record
         ├── DivergedError      a loss that is no longer finite
+        ├── MemoryRunOutError  no memory left, on the GPU or beside it
+        ├── NodeError          the machine, not the work: a GPU that fails, a process that vanished
+        ├── NoProgressError    attempts that end one after another without getting any further
         ├── StoppedError       asked to stop by a signal; what was done is in the checkpoint
+        ├── CancelledError     somebody cancelled the stage; it stays so until it is retried
         └── HeldError          a living process works on the same stage
 
 Broken promises of our own code are assertions, not one of these.
@@ -24,6 +28,10 @@ class TokscaleError(Exception):
     """One message: what is wrong, where, what was given, what is allowed."""
 
     exit_status = 1
+    again = False
+    """whether the same work should be begun again as it is; a job that ends so is requeued"""
+    cause = ""
+    """the class of a failure, in a word or two: status groups by it, and what is tried again depends on it"""
 
     def __init__(self, what: str, *, where: str | None = None, given: object = None, allowed: str | None = None):
         self.what, self.where, self.given, self.allowed = what, where, given, allowed
@@ -38,13 +46,14 @@ class TokscaleError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions with keyword arguments do not survive pickling between processes by themselves.
-        return _rebuild, (type(self), self.what, self.where, self.given, self.allowed)
+        return _rebuild, (type(self), self.what, self.where, self.given, self.allowed), {"again": self.again}
 
 
 class UsageError(TokscaleError):
     """The words were wrong: a flag, a file, a value."""
 
     exit_status = 2
+    cause = "config"
 
 
 class ConfigError(UsageError):
@@ -62,21 +71,57 @@ class WorkError(TokscaleError):
 class DataError(WorkError):
     """Images are missing, unreadable or too few."""
 
+    cause = "data"
+
 
 class StoreError(WorkError):
     """The runs folder cannot be written, is full, or holds something damaged."""
+
+    cause = "store"
 
 
 class DivergedError(WorkError):
     """A loss or a measure is no longer a finite number."""
 
+    cause = "diverged"
+
+
+class MemoryRunOutError(WorkError, MemoryError):
+    """No memory is left; the next attempt takes half of the images at once, while there is a half."""
+
+    cause = "out of memory"
+    again = True
+
+
+class NodeError(WorkError):
+    """The machine failed, not the work: the next attempt is better made on another one."""
+
+    cause = "node"
+    again = True
+
+
+class NoProgressError(WorkError):
+    """One attempt after another ended without a new checkpoint or a record."""
+
+    cause = "no progress"
+
 
 class StoppedError(WorkError):
     """The stage was asked to stop; it saved a checkpoint and can be resumed."""
 
+    again = True
+
+
+class CancelledError(WorkError):
+    """Somebody cancelled the stage; nothing was touched."""
+
+    cause = "cancelled"
+
 
 class HeldError(WorkError):
     """A living process works on the same stage; nothing was touched."""
+
+    again = True
 
 
 def one_of(allowed: Iterable[str], given: str | None = None) -> str:

@@ -16,7 +16,10 @@ INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # the number is fixed in the kernel:
 
 @dataclass(frozen=True)
 class Owner:
-    """The process behind a claim; ``start``, in the kernel's ticks, and the next three are empty where unknown."""
+    """The process behind a claim; ``start``, in the kernel's ticks, and the next three are empty where unknown.
+
+    ``job`` is the SLURM job's id on ``cluster``, empty outside of one; ``restart`` counts how often it was requeued.
+    """
 
     attempt: int
     host: str
@@ -28,9 +31,15 @@ class Owner:
     token: str = ""
     when: str = ""
     lease: float = LEASE
+    job: str = ""
+    restart: int = 0
+    cluster: str = ""
 
     def __str__(self) -> str:
-        return f"process {self.pid} on {self.host} since {self.when}" if self.pid else "an unknown process"
+        if not self.pid:
+            return "an unknown process"
+        of_job = f" (job {self.job})" if self.job else ""
+        return f"process {self.pid} on {self.host}{of_job} since {self.when}"
 
 
 def this_process(attempt: int, lease: float = LEASE) -> Owner:
@@ -47,12 +56,17 @@ def this_process(attempt: int, lease: float = LEASE) -> Owner:
         token=uuid.uuid4().hex,
         when=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         lease=lease,
+        job=os.environ.get("SLURM_JOB_ID", ""),
+        restart=_restarts(),
+        cluster=os.environ.get("SLURM_CLUSTER_NAME", ""),
     )
 
 
 def is_gone(owner: Owner) -> bool:
     """Whether a process is certainly no more; False also where this process cannot know."""
     here = this_process(owner.attempt)
+    if owner.job and (owner.job, owner.cluster) == (here.job, here.cluster) and owner.restart < here.restart:
+        return True  # SLURM ends a job, on all its nodes, before it starts it again
     if not (here.boot and here.pid_namespace) or (owner.host, owner.pid_namespace) != (here.host, here.pid_namespace):
         return False
     if owner.boot != here.boot:
@@ -61,6 +75,11 @@ def is_gone(owner: Owner) -> bool:
     # Containers can share a host's name and its boot: only within one pid namespace does a number mean a process.
     start = _process_start(owner.pid)
     return start != owner.start if start is not None else not _exists(owner.pid)
+
+
+def _restarts() -> int:
+    count = os.environ.get("SLURM_RESTART_COUNT", "")
+    return int(count) if count.isdecimal() else 0
 
 
 @functools.cache

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from slurm.cluster import AccountRow, QueueRow
 from slurm.executor import CAUSES, JobState
 from slurm.notes import End
-from slurm.states import LOST_SECONDS, Evidence, exit_status, judge, needs_account, why_it_waits
+from slurm.states import LOST_SECONDS, TAKEN_SECONDS, Evidence, exit_status, judge, needs_account, why_it_waits
 
 NOW = 1_000_000.0
 ROW = QueueRow("70", 3, "RUNNING", "None", "n2", NOW - 500, NOW + 3000, "s.probe.0badcafe")
@@ -151,3 +151,12 @@ def test_reasons_become_words_and_unknown_ones_stay():
     assert why_it_waits("JobArrayTaskLimit", None) == "as many of its array run as may at a time"
     assert why_it_waits("BeginTime", NOW).startswith("requeued, may start Jan 1")
     assert why_it_waits("BadConstraints", None) == "BadConstraints"
+
+
+def test_an_element_that_vanished_from_a_living_array_before_it_began_was_taken_out():
+    long_ago = NOW - TAKEN_SECONDS - 1
+    status = verdict(heard=long_ago, siblings=True)
+    assert (status.state, status.cause) == (JobState.cancelled, "cancelled")
+    assert verdict(heard=NOW - TAKEN_SECONDS + 1, siblings=True).state is JobState.pending  # its log may show up yet
+    assert verdict(heard=long_ago, siblings=True, log=Path("log")).state is JobState.running  # it began
+    assert verdict(heard=long_ago, siblings=False).state is JobState.pending  # slurmctld may have lost the whole array

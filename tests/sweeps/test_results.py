@@ -5,12 +5,12 @@ import json
 import pandas as pd
 import pytest
 
+from sweeps.plan_tables import plan_json
 from sweeps.planning import make_plan, summarize
 from sweeps.progress import Estimate, duration, last_line
 from sweeps.results import collect, failures, tail, trial_state, write_table
 from sweeps.schema import spec_schema
 from sweeps.store import StageState, StageStatus, Store
-from sweeps.tables import plan_json, status_json
 from tokscale import claim
 from tokscale.errors import UsageError
 from tokscale.record import COLUMNS, Record, write_record
@@ -68,9 +68,7 @@ def test_the_same_failure_of_many_trials_stands_once(small_spec, store):
     (group,) = failures(plan)
     assert (group["cause"], group["count"], len(group["trials"])) == ("data", 3, 3)
     assert [trial_state(trial, plan.statuses) for trial in plan.trials] == [StageState.failed] * 3
-    status = json.loads(status_json(plan))
-    assert status["trials"] == {"failed": 3}
-    assert [row["failed"] for row in status["stages"]] == [3, 0, 0, 0, 0]
+    assert [row.states["failed"] for row in summarize(plan)] == [3, 0, 0, 0, 0]
 
 
 def test_a_plan_counts_states_and_what_is_left_to_do(small_spec, store):

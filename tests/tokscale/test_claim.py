@@ -352,3 +352,48 @@ def test_a_folder_that_cannot_be_written_is_one_message_and_can_still_be_read(tr
         assert len(list((folder / "claim").iterdir())) == (1 if trouble == "read-only" else 0)
         (folder / "claim").chmod(0o755)
         assert claim(folder) is not None
+
+
+def job(monkeypatch, number, restart):
+    monkeypatch.setenv("SLURM_JOB_ID", number)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", str(restart))
+
+
+def test_a_requeued_job_takes_over_from_its_earlier_self_at_once(tmp_path, monkeypatch):
+    job(monkeypatch, "5", 1)
+    publish(tmp_path, host="elsewhere", job="5", restart=0)
+    with claim(tmp_path) as mine:
+        assert (mine.attempt, mine.owner.job, mine.owner.restart) == (2, "5", 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "restart", "cluster"), [("5", 1, ""), ("5", 2, ""), ("6", 0, ""), ("5", 0, "other")]
+)
+def test_other_jobs_and_the_same_start_keep_their_lease(tmp_path, monkeypatch, number, restart, cluster):
+    job(monkeypatch, "5", 1)
+    publish(tmp_path, host="elsewhere", job=number, restart=restart, cluster=cluster)
+    assert claim(tmp_path) is None
+    assert f"job {number}" in str(holder(tmp_path))
+
+
+def test_claims_from_before_jobs_were_noted_still_read(tmp_path):
+    publish(tmp_path, host="elsewhere")
+    path = tmp_path / "claim" / "0001"
+    content = {name: value for name, value in json.loads(path.read_text()).items()
+               if name not in ("job", "restart", "cluster")}  # fmt: skip
+    path.write_text(json.dumps(content))
+    assert (holder(tmp_path).host, holder(tmp_path).job) == ("elsewhere", "")
+
+
+def test_outcomes_are_those_of_all_attempts_that_are_over(tmp_path):
+    assert claims.outcomes(tmp_path) == []
+    with claim(tmp_path) as first:
+        assert claims.outcomes(tmp_path) == []
+        first.release({"state": "failed", "cause": "code"})
+    publish(tmp_path, attempt=2, age=HOUR, host="elsewhere")
+    with claim(tmp_path):
+        over = claims.outcomes(tmp_path)
+        assert [(each.kind, each.attempt, each.outcome) for each in over] == [
+            ("released", 1, {"state": "failed", "cause": "code"}), ("dead", 2, None),
+        ]  # fmt: skip
+    assert len(claims.outcomes(tmp_path)) == 3

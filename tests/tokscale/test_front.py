@@ -10,10 +10,14 @@ from tokscale import front
 
 SURFACE = {
     "quickstart": "--runs --workers",
-    "run": "spec --runs --workers",
-    "plan": "spec --runs --json",
-    "status": "sweep --runs --json",
-    "logs": "sweep trial --kind --lines -n --runs",
+    "run": "spec --runs --workers --cluster",
+    "plan": "spec --cluster --runs --json",
+    "submit": "spec --cluster --dry-run --runs --json",
+    "status": "sweep --runs --watch -w --json",
+    "logs": "sweep trial --kind --rank --lines -n --follow -f --runs",
+    "cancel": "sweep trial --where --runs",
+    "retry": "sweep trial --cause --runs",
+    "cluster": "action name --patience --runs --json",
     "results": "sweep --runs --output -o --json",
     "fit": "table --x --y --law --by --where --interval --json",
     "compare": "table --by --y --where --interval --json",
@@ -59,6 +63,11 @@ def test_every_command_is_there_and_has_help():
         (["status", "absent"], 2, "no such sweep"),
         (["results", "absent", "-o", "x.txt"], 2, "no such sweep"),
         (["logs", "absent", "trial"], 2, "no such sweep"),
+        (["submit", "absent.yaml", "--cluster", "a100"], 2, "no such spec file"),
+        (["cancel", "absent"], 2, "no such sweep"),
+        (["retry", "absent"], 2, "no such sweep"),
+        (["cluster", "chek", "a100"], 2, "'check'"),
+        (["cluster", "check", "absent"], 2, "no such cluster"),
     ],
 )
 def test_wrong_words_are_one_message_and_status_2(words, status, message):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from tokscale.bottlenecks.draws import Draws
+
 
 @dataclass(frozen=True)
 class BottleneckResult:
@@ -24,18 +26,22 @@ class BottleneckResult:
     losses: dict[str, Tensor] = field(default_factory=dict)
     """scalars, already weighted, to be added to the total"""
     statistics: dict[str, Tensor] = field(default_factory=dict)
-    """detached scalars to watch, of this batch on this rank"""
+    """detached scalars to watch: means over the images of this micro-batch"""
 
 
 class Bottleneck(nn.Module, ABC):
     """From features (b, n, encoder_channels) to latents (b, n, latent_dim).
 
     ``codebook_size`` is None for continuous bottlenecks. Features are taken in float32 (or better) and autocast is off,
-    since bfloat16 would move latents to other codes. Random numbers come from torch's global generator.
+    since bfloat16 would move latents to other codes. A training step may pass its batch in several micro-batches, on
+    several ranks: each is a forward pass with the step's ``draws``, and ``finish_step`` follows them.
     """
 
     feature_gain = 1.0
     """factor on the first weights of the encoder's last layer, for bottlenecks that care how large features start"""
+
+    draws: Draws | None = None
+    """where random numbers come from; None: torch's global generator"""
 
     def __init__(self, encoder_channels: int, latent_dim: int, codebook_size: int | None) -> None:
         super().__init__()
@@ -60,10 +66,15 @@ class Bottleneck(nn.Module, ABC):
         """Indices (b, n) to the latents (b, n, d) that the decoder receives for them; only for discrete bottlenecks."""
         raise TypeError(f"{type(self).__name__} is continuous: it has no codes")
 
+    def finish_step(self) -> None:
+        """What is done once a training step, after its last backward pass and before the optimizer's step."""
+        return
+
     def code_statistics(self, indices: Tensor) -> dict[str, Tensor]:
         """Share of the codes that a batch uses, and the entropy of its code histogram in bits.
 
-        Counted in the sorted indices, not in a histogram: the cost does not grow with the codebook.
+        They are no means over images, so they are taken of the whole batch, and only when somebody looks. Counted in
+        the sorted indices, not in a histogram: the cost does not grow with the codebook.
         """
         assert self.codebook_size is not None
         codes = indices.flatten().sort().values

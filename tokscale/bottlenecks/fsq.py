@@ -57,11 +57,7 @@ class FSQ(Bottleneck):
         digits = quantised.long() + self.levels // 2
         indices = (digits * self.basis).sum(-1)
         scale = self.levels // 2
-        return BottleneckResult(
-            straight_through(quantised / scale, bounded / scale),
-            indices=indices,
-            statistics=self.code_statistics(indices),
-        )
+        return BottleneckResult(straight_through(quantised / scale, bounded / scale), indices=indices)
 
     def latents_of(self, indices: Tensor) -> Tensor:
         digits = indices[..., None] // self.basis % self.levels

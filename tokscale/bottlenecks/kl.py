@@ -26,7 +26,7 @@ class KL(Bottleneck):
     def squeeze(self, features: Tensor) -> BottleneckResult:
         mean, logvar = features.chunk(2, dim=-1)
         logvar = logvar.clamp(-30.0, 20.0)
-        latents = mean + (0.5 * logvar).exp() * torch.randn_like(mean) if self.training else mean
+        latents = mean + (0.5 * logvar).exp() * self._noise(mean) if self.training else mean
         divergence = 0.5 * (mean.square() + logvar.exp() - 1 - logvar)  # nats, (b, n, d)
         bits = divergence.detach().flatten(1).sum(1).mean() / math.log(2)
         return BottleneckResult(
@@ -34,3 +34,8 @@ class KL(Bottleneck):
             losses={"kl": self.weight * divergence.mean()},
             statistics={"kl_bits_per_image": bits},
         )  # fmt: skip
+
+    def _noise(self, mean: Tensor) -> Tensor:
+        if self.draws is None:
+            return torch.randn_like(mean)
+        return self.draws.normal("posterior", mean.shape, mean.device).to(mean.dtype)

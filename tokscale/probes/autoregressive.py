@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tokscale import presets
+from tokscale.bottlenecks.draws import Draws
 from tokscale.config import AutoregressiveProbe as ProbeConfig
 from tokscale.data.latents import LatentSpec
 from tokscale.probes.layers import INIT_STD, NORM_EPS, Block, Cache, embedding, grid_rotations
@@ -30,6 +31,8 @@ class AutoregressiveProbe(nn.Module):
     """
 
     rotations: Tensor
+    draws: Draws | None = None
+    """where the dropped classes of a training step come from; None: torch's global generator"""
 
     def __init__(self, config: ProbeConfig, latents: LatentSpec, num_classes: int):
         super().__init__()
@@ -64,8 +67,11 @@ class AutoregressiveProbe(nn.Module):
     def nll(self, tokens: Tensor, labels: Tensor) -> Tensor:
         """-log p(z | class) in nats per image (b,), float32; in training mode some classes are dropped."""
         if self.training and self.class_dropout > 0:
-            dropped = torch.rand(labels.shape, device=labels.device) < self.class_dropout
-            labels = labels.masked_fill(dropped, self.null_label)
+            if self.draws is None:
+                chances = torch.rand(labels.shape, device=labels.device)
+            else:
+                chances = self.draws.uniform("class dropout", labels.shape, labels.device)
+            labels = labels.masked_fill(chances < self.class_dropout, self.null_label)
         return self.tokens.nll(self.states(tokens[:, :-1], labels), tokens)
 
     def loss(self, tokens: Tensor, labels: Tensor) -> Tensor:

@@ -20,27 +20,36 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from tokscale.bottlenecks.draws import Draws
 from tokscale.errors import DataError, DivergedError
 from tokscale.probes.autoregressive import AutoregressiveProbe, measuring
 
+Source = torch.Generator | Draws | None
+"""where a sample comes from: a generator, the draws of a training step, or torch's global generator"""
 
-def sample_posterior(mean: Tensor, logvar: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+
+def sample_posterior(mean: Tensor, logvar: Tensor, source: Source = None) -> tuple[Tensor, Tensor]:
     """z (b, n, d) from N(mean, exp(logvar)) and the log-density (b,) of that very z in nats, summed over n and d."""
-    noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=torch.float32)
+    if isinstance(source, Draws):
+        noise = source.normal("latents", mean.shape, mean.device)
+    else:
+        noise = torch.randn(mean.shape, generator=source, device=mean.device, dtype=torch.float32)
     log_q = -0.5 * (noise.square() + logvar + math.log(2 * math.pi)).flatten(1).sum(1)
     return mean + torch.exp(0.5 * logvar) * noise, log_q
 
 
-def draw_tokens(batch: Mapping[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
+def draw_tokens(batch: Mapping[str, Tensor], source: Source = None) -> Tensor:
     """The tokens of a batch of cached latents: its codes, or a fresh sample of its posteriors."""
     if "indices" in batch:
         return batch["indices"]
-    return sample_posterior(batch["mean"], batch["logvar"], generator)[0]
+    return sample_posterior(batch["mean"], batch["logvar"], source)[0]
 
 
-def code_rate(probe: AutoregressiveProbe, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Bits per image (b,) and nats per token (b,) of codes (b, n)."""
-    nats = probe.nll(indices, labels).double()
+def code_rate(
+    probe: AutoregressiveProbe, indices: Tensor, labels: Tensor, at_once: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Bits per image (b,) and nats per token (b,) of codes (b, n); the probe takes ``at_once`` images, or all."""
+    nats = _nll(probe, indices, labels, at_once)
     return nats / math.log(2), nats / probe.spec.tokens
 
 
@@ -50,34 +59,45 @@ def rate(
     logvar: Tensor,
     labels: Tensor,
     generator: torch.Generator | None = None,
+    at_once: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Bits per image (b,) and nats per token (b,) of Gaussian posteriors, mean and logvar (b, n, d).
 
     One sample per image estimates the bits without bias; that log q is of the same sample as log p makes its variance
     small where p follows the noise of q. The nats per token are -log p(z) / n, a density's: they can be negative, and
-    change with the latents' scale, which the bits do not.
+    change with the latents' scale, which the bits do not. The probe takes ``at_once`` images, or all; the sample is the
+    same.
     """
     latents, log_q = sample_posterior(mean, logvar, generator)
-    nats = probe.nll(latents, labels).double()
+    nats = _nll(probe, latents, labels, at_once)
     return (log_q.double() + nats) / math.log(2), nats / probe.spec.tokens
 
 
+def _nll(probe: AutoregressiveProbe, tokens: Tensor, labels: Tensor, at_once: int | None) -> Tensor:
+    """Nats per image (b,), float64."""
+    parts = zip(*(torch.split(whole, at_once or len(whole)) for whole in (tokens, labels)), strict=True)
+    return torch.cat([probe.nll(*part) for part in parts]).double()
+
+
 def measure_rate(
-    probe: AutoregressiveProbe, batches: Iterable[Mapping[str, Tensor]], generator: torch.Generator | None = None
+    probe: AutoregressiveProbe,
+    batches: Iterable[Mapping[str, Tensor]],
+    generator: torch.Generator | None = None,
+    at_once: int | None = None,
 ) -> dict[str, float]:
     """``ar_loss`` (nats per token) and ``ar_bits_per_image``: means over the images of all batches, summed in float64.
 
-    Batches are those of ``LatentSplit.batch``. No image at all raises ``DataError``, a rate that is not a finite
-    number ``DivergedError``.
+    Batches are those of ``LatentSplit.batch``; the probe takes ``at_once`` images, or a whole batch. No image at all
+    raises ``DataError``, a rate that is not a finite number ``DivergedError``.
     """
     images, bits, nats = 0, 0.0, 0.0
     with measuring(probe):
         for batch in batches:
             batch = {name: tensor.to(probe.device) for name, tensor in batch.items()}
             if "indices" in batch:
-                measured = code_rate(probe, batch["indices"], batch["labels"])
+                measured = code_rate(probe, batch["indices"], batch["labels"], at_once)
             else:
-                measured = rate(probe, batch["mean"], batch["logvar"], batch["labels"], generator)
+                measured = rate(probe, batch["mean"], batch["logvar"], batch["labels"], generator, at_once)
             images += len(batch["labels"])
             bits += measured[0].sum().item()
             nats += measured[1].sum().item()

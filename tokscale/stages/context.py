@@ -11,25 +11,25 @@ import torch
 
 from tokscale.record import Record
 from tokscale.stage import StageFolder
-from tokscale.training.loop import Runtime
-from tokscale.training.stopping import StopFlag
+from tokscale.training.loop import Setting
 
 
 @dataclass
-class Context:
-    """A claimed stage: its id and config, the records of the stages it stands on, and where to put things."""
+class Context(Setting):
+    """An attempt at a stage: where it takes place, the stage's config, and the records of the stages it stands on."""
 
-    id: str
-    folder: StageFolder
     config: Mapping[str, Any]
     parents: Mapping[str, Record]
-    runtime: Runtime
-    flag: StopFlag
     notes: list[str] = field(default_factory=list)
 
     @property
     def device(self) -> torch.device:
         return self.runtime.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which alone measures and writes; the others leave when training is over."""
+        return self.team.ranks.first
 
     def parent_folder(self, kind: str) -> StageFolder:
         """The folder of the stage of that kind on which this one stands."""
@@ -39,6 +39,13 @@ class Context:
         """Where the artifact of that name goes; the folder exists."""
         self.folder.artifacts.mkdir(parents=True, exist_ok=True)
         return self.folder.artifacts / name
+
+    def pass_size(self, usual: int) -> int:
+        """How many images to measure at once: as usual, or fewer where memory is short; which is kept for the next
+        attempt. What is measured must not depend on it."""
+        size = min(usual, self.runtime.micro_batch or usual)
+        self.begin(0, size)
+        return size
 
 
 Measures = dict[str, float | int | str]

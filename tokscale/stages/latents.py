@@ -14,7 +14,7 @@ from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.stages.configs import LatentsStage
 from tokscale.stages.context import Context, Measures
-from tokscale.stages.reconstruction import batch_size_for
+from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_tokenizer
 
 
@@ -30,7 +30,7 @@ def run(context: Context) -> Measures:
         wanted = config.latents.images if split == "train" else images.size
         count = min(size for size in (wanted, images.size) if size is not None)
         with LatentWriter(folder, split, spec, count, config.latents.dtype) as writer:
-            for batch in _encoded(tokenizer, images, count, context.device):
+            for batch in _encoded(tokenizer, images, count, context):
                 writer.write(**batch)
         context.notes += [f"{item.path} was skipped: {item.reason}" for item in images.skipped]
         skipped += len(images.skipped)
@@ -47,9 +47,11 @@ def spec_of(tokenizer: Tokenizer) -> LatentSpec:
 
 
 @torch.inference_mode()
-def _encoded(tokenizer: Tokenizer, images: ImageSet, count: int, device: torch.device) -> Iterable[dict[str, Tensor]]:
-    for batch, labels in evaluation_batches(images, batch_size=batch_size_for(images.resolution), limit=count):
-        result = tokenizer.encode(to_model_range(batch.to(device)))
+def _encoded(tokenizer: Tokenizer, images: ImageSet, count: int, context: Context) -> Iterable[dict[str, Tensor]]:
+    size = context.pass_size(images_at_once(images.resolution))
+    for batch, labels in evaluation_batches(images, batch_size=size, limit=count):
+        context.stop_if_asked()
+        result = tokenizer.encode(to_model_range(batch.to(context.device)))
         if result.indices is not None:
             yield {"indices": result.indices, "labels": labels}
         else:

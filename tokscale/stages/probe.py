@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from tokscale.bottlenecks.draws import seed_for
 from tokscale.data.latents import Latents, LatentSplit, latent_batches, open_latents
 from tokscale.parsing import parse
 from tokscale.probes import AutoregressiveProbe, build_probe, measure_rate
@@ -16,7 +17,6 @@ from tokscale.stage import StageFolder
 from tokscale.stages.configs import ProbeStage
 from tokscale.stages.context import Context, Measures
 from tokscale.training.loop import train
-from tokscale.training.optimization import seed_for
 from tokscale.training.tasks import ProbeTask
 
 WEIGHTS = "probe.safetensors"
@@ -29,19 +29,22 @@ def run(context: Context) -> Measures:
     latents = open_latents(context.parent_folder("latents").artifacts)
     torch.manual_seed(seed_for("initialisation", config.seed))
     probe = new_probe(config, latents)
-    training = config.probe.training
+    training, ranks = config.probe.training, context.team.ranks
     task = ProbeTask(probe, training, config.seed)
     train(
         task,
         lambda step: latent_batches(
-            latents.train, batch_size=training.batch_size, seed=config.seed, start_batch=step
+            latents.train, batch_size=training.batch_size, seed=config.seed, start_batch=step, rank=ranks.rank,
+            world_size=ranks.world,
         ),
-        context.folder, context.id, context.runtime, context.flag,
+        context,
     )  # fmt: skip
+    if not context.first:
+        return {}
     write_atomically(context.artifact(WEIGHTS), save(probe.state_dict()))
     probe.to(context.device)
     generator = torch.Generator(context.device).manual_seed(seed_for("rate", config.seed))
-    rate = measure_rate(probe, _batches(latents.validation), generator)
+    rate = measure_rate(probe, _batches(latents.validation, context), generator, context.runtime.micro_batch)
     pixels = context.parents["latents"].config["data"]["resolution"] ** 2
     return {
         **rate, "ar_bits_per_pixel": rate["ar_bits_per_image"] / pixels,
@@ -66,6 +69,7 @@ def load_probe(record: Record, folder: StageFolder, device: torch.device) -> Aut
     return probe.to(device).eval()
 
 
-def _batches(split: LatentSplit) -> Iterator[dict[str, Tensor]]:
+def _batches(split: LatentSplit, context: Context) -> Iterator[dict[str, Tensor]]:
     for start in range(0, len(split), _RATE_BATCH):
+        context.stop_if_asked()
         yield split.batch(range(start, min(start + _RATE_BATCH, len(split))))

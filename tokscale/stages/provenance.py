@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import platform
 import socket
 import subprocess
@@ -20,16 +21,21 @@ import tokscale
 from tokscale.errors import StoreError
 from tokscale.record import write_atomically
 from tokscale.stage import StageFolder
+from tokscale.stages.attempts import beginning
 from tokscale.stages.context import Context, Measures
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "scipy", "pillow")
 
 
 class Meter:
-    """Times one attempt and keeps it in the attempt's folder, also when the attempt fails; adds up all attempts."""
+    """Times one attempt and keeps it in the attempt's folder, also when the attempt fails; adds up all attempts.
 
-    def __init__(self, folder: StageFolder, attempt: int) -> None:
-        self.folder, self.attempt = folder, attempt
+    Each of ``ranks`` processes has a GPU, where there are any, for the whole attempt: those that leave when training is
+    over leave theirs idle.
+    """
+
+    def __init__(self, folder: StageFolder, attempt: int, ranks: int = 1) -> None:
+        self.folder, self.attempt, self.ranks = folder, attempt, ranks
 
     def __enter__(self) -> Meter:
         self._started = time.time()
@@ -43,7 +49,7 @@ class Meter:
         spent = {
             "started": self._started,
             "wall_seconds": time.monotonic() - self._clock,
-            "gpus": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+            "gpus": self.ranks if torch.cuda.is_available() else 0,
             "peak_memory_bytes": _peak_memory(),
             "host": socket.gethostname(),
         }
@@ -73,6 +79,10 @@ class Meter:
             "finished": time.time(),
             "attempts": self.attempt,
             "peak_memory_bytes": max(item["peak_memory_bytes"] for item in spent),
+            "world_size": self.ranks,
+            "micro_batch": beginning(self.folder, self.attempt)[1],
+            "job": os.environ.get("SLURM_JOB_ID"),
+            "nodes": os.environ.get("SLURM_JOB_NODELIST"),
         }
 
     def _all(self) -> list[dict[str, Any]]:
@@ -91,14 +101,26 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the checkout that this code runs from, with ``-dirty`` when it was edited; None outside a checkout."""
+    """Commit of the checkout that this code runs from, or was copied from, with ``-dirty`` when it was edited.
+
+    A copy made for a job says so in ``snapshot.json`` beside the packages; None where nothing is known.
+    """
     root = Path(tokscale.__file__).parent.parent
     if not (root / ".git").exists():
-        return None
+        return _commit_of_snapshot(root)
     try:
         command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _commit_of_snapshot(root: Path) -> str | None:
+    try:
+        described = json.loads((root / "snapshot.json").read_bytes())
+        git = described.get("git") or described
+        return f"{git['commit']}-dirty" if git.get("dirty") else git["commit"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -56,8 +56,8 @@ def run(context: Context) -> Measures:
     return measures
 
 
-def batch_size_for(resolution: int) -> int:
-    """Images measured at once: a number of pixels that fits anywhere, at most 64 images."""
+def images_at_once(resolution: int) -> int:
+    """Images usually measured at once: a number of pixels that fits anywhere, at most 64 images."""
     return max(1, min(64, _PIXELS_AT_ONCE // resolution**2))
 
 
@@ -65,7 +65,8 @@ def _passes(
     tokenizer: Tokenizer, images: ImageSet, context: Context
 ) -> Iterator[tuple[Tensor, Tensor, float, Tensor | None]]:
     """Originals and reconstructions as uint8 (b, 3, h, w), the batch's KL to the prior in nats, and its codes."""
-    for originals, _ in evaluation_batches(images, batch_size=batch_size_for(images.resolution)):
+    for originals, _ in evaluation_batches(images, batch_size=context.pass_size(images_at_once(images.resolution))):
+        context.stop_if_asked()
         originals = originals.to(context.device)
         output, bottleneck = tokenizer(to_model_range(originals))
         nats = 0.0

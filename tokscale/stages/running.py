@@ -1,25 +1,47 @@
-"""The frame around every stage: claim it, check what it stands on, run it, and leave a record as the last thing."""
+"""The frame around every stage: claim it, check what it stands on, run it, and leave a record as the last thing.
+
+Of several ranks, only rank 0 claims, writes and measures. The others hear from it whether to begin, train with it, and
+leave; should one fail, it tells rank 0, whose outcome then says so.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import socket
+import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+import torch
 
 from tokscale import claim
-from tokscale.errors import DataError, DivergedError, HeldError, StoppedError, StoreError, UsageError
-from tokscale.record import Record, digest, read_record, write_record
-from tokscale.stage import StageFolder, identity_of
+from tokscale.errors import CancelledError, DivergedError, HeldError, StoppedError, StoreError, TokscaleError
+from tokscale.record import Record, digest, write_record
+from tokscale.stage import StageFolder
 from tokscale.stages import generation, latents, probe, reconstruction, tokenizer
+from tokscale.stages.attempts import (
+    CANCELLED,
+    Past,
+    beginning,
+    bounded,
+    newest_images,
+    note_previous_end,
+    past_attempts,
+)
 from tokscale.stages.context import Context, Measures
+from tokscale.stages.device_check import check_device
+from tokscale.stages.failures import is_lost_rank, of_another_rank, recognised
+from tokscale.stages.inputs import clear_leftovers, read_description, read_parent, set_aside_diverged
 from tokscale.stages.provenance import Meter
+from tokscale.training import team as teams
 from tokscale.training.loop import Runtime
-from tokscale.training.stopping import watch_signals
+from tokscale.training.ranks import Ranks, ranks_here
+from tokscale.training.stopping import StopFlag, watch_signals
+from tokscale.training.team import Team, call_together, follow
 
 STAGES: Mapping[str, Callable[[Context], Measures]] = {
     "tokenizer": tokenizer.run,
@@ -28,103 +50,150 @@ STAGES: Mapping[str, Callable[[Context], Measures]] = {
     "probe": probe.run,
     "generation": generation.run,
 }
-
-# The first that fits names the class of a failure; status shows it, and what is retried depends on it.
-_CAUSES: tuple[tuple[type[BaseException], str], ...] = (
-    (DivergedError, "diverged"),
-    (DataError, "data"),
-    (StoreError, "store"),
-    (UsageError, "config"),
-    (MemoryError, "out of memory"),
-)
+TRAINED = ("tokenizer", "probe")
+"""kinds of which all ranks have a part; the others are rank 0's alone"""
 
 
-def run(path: str, **runtime: Any) -> None:
-    """Run the stage whose folder this is, unless it is done.
+def run(path: str, *, micro_batch: int | None = None, **runtime: Any) -> None:
+    """Run the stage whose folder this is, unless it is done; in a SLURM step of several tasks, all of them call this.
 
-    The only proof of success is the record. A failure is kept with its cause, for status, and raised; when a living
-    process works on the stage, ``HeldError`` is raised and nothing is touched.
+    ``micro_batch`` bounds how many images pass at once on one rank; without it all of the rank's share do, and after an
+    attempt that ran out of memory half as many. The only proof of success is the record. A failure is kept with its
+    cause, for status, and raised; its ``again`` says whether the same is worth another attempt. When a living process
+    works on the stage, ``HeldError`` is raised and nothing is touched; when somebody cancelled it, ``CancelledError``.
     """
-    folder = StageFolder(Path(path))
-    if folder.record.exists():
+    folder, ranks = StageFolder(Path(path)), ranks_here()
+    wanted = Runtime(micro_batch=micro_batch, **runtime)
+    if ranks.first:
+        _lead(folder, ranks, wanted)
+    else:
+        _follow(folder, ranks, wanted)
+
+
+def _lead(folder: StageFolder, ranks: Ranks, runtime: Runtime) -> None:
+    """Rank 0's part, and all there is to do for a process that is alone."""
+    held = None
+    try:
+        held = _claimed(folder)
+    finally:
+        if held is None:
+            call_together(folder.path, ranks, None)
+    if held is None:
         return
+    with held:
+        team, past = Team(ranks), Past(())
+        try:
+            note_previous_end(folder)
+            past = past_attempts(folder)
+            past.check(runtime.micro_batch, newest_images(folder))
+            runtime = replace(runtime, micro_batch=past.pass_size(runtime.micro_batch))
+            plan = {"attempt": held.attempt, "micro_batch": runtime.micro_batch}
+            team = call_together(folder.path, ranks, plan if folder.kind in TRAINED else None)
+            _attempt(folder, held, runtime, team)
+        except BaseException as error:
+            end = _judged(error, folder, held.attempt, team, past)
+            with contextlib.suppress(StoreError):  # on a full disk: the error on its way out says more
+                held.release(_outcome(end, ranks, beginning(folder, held.attempt)[1]))
+            _dismiss(folder, team)
+            if end is error:
+                raise
+            raise end from error
+        held.release({"state": "done"})
+        team.end()
+
+
+def _follow(folder: StageFolder, ranks: Ranks, runtime: Runtime) -> None:
+    """The part of another rank, which leaves quietly whenever rank 0 has the last word."""
+    met = follow(folder.path, ranks)
+    if met is None:
+        return
+    team, plan = met
+    runtime = replace(runtime, micro_batch=plan["micro_batch"])
+    try:
+        with watch_signals() as flag:
+            team.form()
+            context = _context(folder, runtime, flag, team, plan["attempt"], lambda: None)
+            STAGES[folder.kind](context)
+    except (StoppedError, DivergedError):  # agreed among all ranks
+        return
+    except BaseException as error:
+        traceback.print_exc()
+        end = recognised(error, plan["micro_batch"])
+        if not team.tell(_outcome(end, ranks, plan["micro_batch"])):
+            raise end from error
+
+
+def _claimed(folder: StageFolder) -> claim.Claim | None:
+    """The claim on a stage that is not done; None when it is."""
+    if folder.record.exists():
+        return None
+    if (folder.path / CANCELLED).exists():
+        raise CancelledError("this stage was cancelled", where=str(folder.path),
+                             allowed="`tokscale retry` begins it again")  # fmt: skip
     held = claim.claim(folder.path)
     if held is None:
-        raise HeldError("a living process works on this stage", where=path, given=str(claim.holder(folder.path)))
-    with held:
-        try:
-            if not folder.record.exists():  # another may have finished it just before we got the claim
-                _attempt(folder, held, Runtime(**runtime))
-        except BaseException as error:
-            with contextlib.suppress(StoreError):  # on a full disk: the error on its way out says more
-                held.release(_outcome(error))
-            raise
+        raise HeldError("a living process works on this stage", where=str(folder.path),
+                        given=str(claim.holder(folder.path)))  # fmt: skip
+    if folder.record.exists():  # another finished it just before we got the claim
         held.release({"state": "done"})
+        return None
+    return held
 
 
-def _attempt(folder: StageFolder, held: claim.Claim, runtime: Runtime) -> None:
-    description = _description(folder)
-    _clear_leftovers(folder)
-    parents = {kind: _parent(folder.parent(kind, identity)) for kind, identity in description["parents"].items()}
-    with watch_signals() as flag, Meter(folder, held.attempt) as meter:
-        context = Context(description["id"], folder, description["config"], parents, runtime, flag)
+def _attempt(folder: StageFolder, held: claim.Claim, runtime: Runtime, team: Team) -> None:
+    set_aside_diverged(folder)
+    clear_leftovers(folder, team.ranks.name)
+    with watch_signals() as flag, Meter(folder, held.attempt, team.ranks.world) as meter:
+        team.form()
+        context = _context(folder, runtime, flag, team, held.attempt, held.check)
         measures = STAGES[folder.kind](context)
     held.check()  # a process that was away for longer than its lease must not write over its successor's work
     artifacts = {path.name: digest(path) for path in sorted(folder.artifacts.glob("[!.]*")) if path.is_file()}
-    provenance = meter.provenance(context)
-    record = Record(folder.kind, description["id"], description["config"], description["parents"],
-                    {**measures, **meter.measures()}, artifacts, provenance, context.notes)  # fmt: skip
+    parents = {kind: parent.id for kind, parent in context.parents.items()}
+    record = Record(folder.kind, context.id, dict(context.config), parents, {**measures, **meter.measures()}, artifacts,
+                    meter.provenance(context), context.notes)  # fmt: skip
     write_record(folder.path, record)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
+    shutil.rmtree(folder.path / teams.FOLDER, ignore_errors=True)
 
 
-def _description(folder: StageFolder) -> dict[str, Any]:
-    """What the stage is, by its own file; raises ``StoreError`` unless that gives the id that the folder bears."""
-    try:
-        description: dict[str, Any] = YAML(typ="safe", pure=True).load(folder.description.read_text())
-        identity = identity_of(description["kind"], description["config"], description["parents"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, YAMLError) as error:
-        raise StoreError("a stage's description is damaged", where=str(folder.description), given=str(error),
-                         allowed="run the sweep again: it is written anew") from None  # fmt: skip
-    if (description["kind"], identity) != (folder.kind, folder.path.name):
-        raise StoreError(
-            "a stage's description was changed: it is of another stage", where=str(folder.description),
-            given=f"{description['kind']}/{identity}", allowed=f"{folder.kind}/{folder.path.name}",
-        )  # fmt: skip
-    return description
+def _context(
+    folder: StageFolder, runtime: Runtime, flag: StopFlag, team: Team, attempt: int, check: Callable[[], None]
+) -> Context:  # fmt: skip
+    """An attempt that may begin: what it stands on is there, and the device is sound."""
+    if team.ranks.device.type == "cuda":
+        torch.cuda.set_device(team.ranks.device)
+    check_device(team.ranks.device)
+    description = read_description(folder)
+    parents = {kind: read_parent(folder.parent(kind, identity)) for kind, identity in description["parents"].items()}
+    return Context(description["id"], folder, runtime, flag, team, attempt, check, description["config"], parents)
 
 
-def _clear_leftovers(folder: StageFolder) -> None:
-    """Remove what a killed attempt was still writing: temporary names, which nobody else uses under our claim."""
-    for path in [*folder.artifacts.glob(".*"), *folder.artifacts.glob("*.partial"), *folder.checkpoints.glob(".*")]:
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        else:
-            path.unlink(missing_ok=True)
+def _judged(error: BaseException, folder: StageFolder, attempt: int, team: Team, past: Past) -> BaseException:
+    """The error that ends the attempt: what it amounts to, where it comes from, and whether to try again."""
+    team.abandon()
+    end = recognised(error, beginning(folder, attempt)[1])
+    if is_lost_rank(end):
+        end = of_another_rank(end, team.failure())
+    return bounded(end, folder, attempt, past) if isinstance(end, TokscaleError) else end
 
 
-def _parent(folder: StageFolder) -> Record:
-    """The record of a stage that this one stands on, whose artifacts are all there; raises ``StoreError``."""
-    record = read_record(folder.path)
-    if record is None:
-        raise StoreError("a stage that this one stands on is not done", where=str(folder.path),
-                         allowed="a finished stage: run the sweep again")  # fmt: skip
-    for name, expected in record.artifacts.items():
-        path = folder.artifacts / name
-        size = path.stat().st_size if path.exists() else None
-        if size != expected["bytes"]:
-            raise StoreError(
-                "a file of a finished stage is missing or cut short", where=str(path),
-                given="absent" if size is None else f"{size} bytes",
-                allowed=f"{expected['bytes']} bytes, as recorded; remove {folder.record} to have the stage run again",
-            )  # fmt: skip
-    return record
+def _outcome(end: BaseException, ranks: Ranks, at_once: int | None) -> dict[str, Any]:
+    """How an attempt ended, for the claim: ``interrupted`` if the same may be begun again, else ``failed``."""
+    again = bool(getattr(end, "again", False)) or isinstance(end, KeyboardInterrupt | SystemExit)
+    ours = isinstance(end, TokscaleError)
+    outcome: dict[str, Any] = {"state": "interrupted" if again else "failed", "again": again}
+    cause = getattr(end, "cause", "") if ours or again else "code"
+    if cause:
+        outcome["cause"] = cause
+    node = os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    message = str(end) if isinstance(end, StoppedError) else f"{type(end).__name__}: {end}"
+    return {**outcome, "message": message, "world_size": ranks.world, "micro_batch": at_once, "node": node}
 
 
-def _outcome(error: BaseException) -> dict[str, Any]:
-    if isinstance(error, StoppedError | KeyboardInterrupt | SystemExit):
-        return {"state": "interrupted", "message": str(error)}
-    cause = next((name for kind, name in _CAUSES if isinstance(error, kind)), "code")
-    if "out of memory" in str(error):  # torch raises RuntimeErrors and subclasses of its own
-        cause = "out of memory"
-    return {"state": "failed", "cause": cause, "message": f"{type(error).__name__}: {error}"}
+def _dismiss(folder: StageFolder, team: Team) -> None:
+    """Let the other ranks go, whether or not they were ever called."""
+    team.end()
+    if team.ranks.world > 1 and not team.called:
+        with contextlib.suppress(StoreError):
+            call_together(folder.path, team.ranks, None)

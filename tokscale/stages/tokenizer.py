@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file, save
 
 from tokscale import cost
-from tokscale.config import MIN_MEASURED
+from tokscale.bottlenecks.draws import seed_for
+from tokscale.config import MIN_MEASURED, refuse_missing_parts
 from tokscale.data import ImageSet, open_images, train_batches
 from tokscale.errors import DataError
 from tokscale.losses.reconstruction import reconstruction_loss
@@ -17,7 +18,6 @@ from tokscale.stage import StageFolder
 from tokscale.stages.configs import TokenizerStage
 from tokscale.stages.context import Context, Measures
 from tokscale.training.loop import train
-from tokscale.training.optimization import seed_for
 from tokscale.training.tasks import TokenizerTask
 
 WEIGHTS = "tokenizer.safetensors"
@@ -26,6 +26,7 @@ WEIGHTS = "tokenizer.safetensors"
 def run(context: Context) -> Measures:
     """Train, keep the weights as safetensors, and report sizes and budget spent."""
     config = parse(TokenizerStage, context.config)
+    refuse_missing_parts(config)
     images = open_images(config.data, "train")
     _check_validation(open_images(config.data, "validation"))
     torch.manual_seed(seed_for("initialisation", config.seed))
@@ -33,12 +34,16 @@ def run(context: Context) -> Measures:
     counted = cost.tokenizer_params(config.tokenizer)
     assert tokenizer.sizes == counted, f"planned sizes {counted} are not the built ones {tokenizer.sizes}"
     task = TokenizerTask(tokenizer, reconstruction_loss(config.losses), config.training, config.seed)
-    batch_size = config.training.batch_size
+    batch_size, ranks = config.training.batch_size, context.team.ranks
     train(
         task,
-        lambda step: train_batches(images, batch_size=batch_size, seed=config.seed, start_batch=step),
-        context.folder, context.id, context.runtime, context.flag,
+        lambda step: train_batches(
+            images, batch_size=batch_size, seed=config.seed, start_batch=step, rank=ranks.rank, world_size=ranks.world
+        ),
+        context,
     )  # fmt: skip
+    if not context.first:
+        return {}
     write_atomically(context.artifact(WEIGHTS), save(tokenizer.state_dict()))
     context.notes += [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
     spent = cost.training_flops(config.tokenizer, config.data.resolution) * task.images_seen

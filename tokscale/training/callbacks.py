@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 
-from tokscale.errors import StoppedError
+from tokscale.errors import DivergedError, StoppedError
 from tokscale.record import cannot_write
 from tokscale.training.stopping import StopFlag
 from tokscale.training.tasks import Task
+from tokscale.training.team import Team
 
 
 class Budget(pl.Callback):
@@ -28,55 +31,75 @@ class Budget(pl.Callback):
             trainer.should_stop = True
 
 
-class Progress(pl.Callback):
-    """Appends how far the training is to ``progress.jsonl``, at most once in ``interval`` seconds and at the end.
-
-    Reading the losses is the only time that the loop waits for the device, so the interval also bounds that.
-    """
+class Progress:
+    """Appends how far the training is to ``progress.jsonl``, at most once in ``interval`` seconds and at the end."""
 
     def __init__(self, path: Path, interval: float = 2.0) -> None:
         self.path, self.interval = path, interval
         self._last = -float("inf")
         self._mark: tuple[float, int] | None = None
 
-    def on_train_batch_end(self, trainer: pl.Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        assert isinstance(task, Task)
+    def due(self, images_seen: int) -> bool:
         now = time.monotonic()
         if self._mark is None:  # the first step warms up allocators and kernels
-            self._mark = (now, task.images_seen)
-        if now - self._last < self.interval and not trainer.should_stop:
-            return
-        self._last = now
+            self._mark = (now, images_seen)
+        return now - self._last >= self.interval
+
+    def write(self, task: Task, losses: dict[str, float]) -> None:
+        assert self._mark is not None
+        self._last = now = time.monotonic()
         line: dict[str, Any] = {"time": round(time.time(), 3), "done": task.images_seen,
                                 "total": task.training_config.steps * task.training_config.batch_size}  # fmt: skip
         if now > self._mark[0]:
             line["per_second"] = round((task.images_seen - self._mark[1]) / (now - self._mark[0]), 2)
-        line |= {name: float(f"{value:.6g}") for name, value in task.check_finite().items()}
-        if trainer.is_global_zero:
-            append_line(self.path, line)
+        line |= {name: float(f"{value:.6g}") for name, value in losses.items()}
+        append_line(self.path, line)
 
 
-class Checkpoints(pl.Callback):
-    """Saves on a timer, and when a signal asks to stop: then it raises ``StoppedError`` with the checkpoint written."""
+class StepEnd(pl.Callback):
+    """Writes progress and checkpoints, and stops when a signal asked for it: what all ranks do at the same step.
 
-    def __init__(self, folder: Path, flag: StopFlag, seconds: float) -> None:
-        self.folder, self.flag, self.seconds = folder, flag, seconds
-        self._last = time.monotonic()
+    Rank 0's timers say when; a signal to any one rank stops all of them, with ``StoppedError`` once the checkpoint is
+    written. Reading the losses, which only these occasions do, is the only time that the loop waits for the device.
+    ``check`` is asked before a checkpoint is written, and raises where that is no longer wanted.
+    """
+
+    def __init__(
+        self, progress: Progress, folder: Path, flag: StopFlag, seconds: float, team: Team, check: Callable[[], None]
+    ) -> None:
+        self.progress, self.folder, self.flag, self.seconds = progress, folder, flag, seconds
+        self.team, self.check = team, check
+        self._saved = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(task, Task)
-        # at the end too: measuring follows, and a process killed there must not train again
-        due = trainer.should_stop or time.monotonic() - self._last >= self.seconds
-        if not (due or self.flag):
+        first = self.team.ranks.first
+        report_due = first and self.progress.due(task.images_seen)
+        save_due = first and time.monotonic() - self._saved >= self.seconds
+        stop, report, save = self.team.agree(self.flag.number, report_due, save_due)
+        # At the end too: measuring follows, and a process killed there must not train again.
+        report, save = report or trainer.should_stop, save or stop or trainer.should_stop
+        if not (report or save):
             return
-        task.check_finite()  # a checkpoint is a promise that one can go on from it
-        trainer.save_checkpoint(self.folder / f"{task.images_seen:015d}")
-        self._last = time.monotonic()
-        if self.flag:
+        losses = task.check_finite()  # a checkpoint is a promise that one can go on from it
+        if report and first:
+            self.progress.write(task, losses)
+        if save:
+            if first:
+                self.check()
+            trainer.save_checkpoint(self.folder / f"{task.images_seen:015d}")
+            self._saved = time.monotonic()
+        if stop:
             raise StoppedError(
-                f"stopped by {self.flag.signal} after {task.images_seen} images; the checkpoint is written",
+                f"stopped by {signal.Signals(stop).name} after {task.images_seen} images; the checkpoint is written",
                 where=str(self.folder), allowed="run the sweep again to go on from here",
             )  # fmt: skip
+
+    def on_exception(self, trainer: pl.Trainer, task: Any, exception: BaseException) -> None:
+        # What all ranks agreed upon ends them in good order. After anything else a GPU may wait for a collective with a
+        # rank that is gone, and Lightning, which now moves the weights off it, with the GPU.
+        if not isinstance(exception, StoppedError | DivergedError):
+            self.team.abandon()
 
 
 def append_line(path: Path, line: dict[str, Any]) -> None:

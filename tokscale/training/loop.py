@@ -1,7 +1,8 @@
-"""One training run: from the newest checkpoint to the end of the budget, on whatever device is at hand."""
+"""One training run: from the newest checkpoint to the end of the budget, on whatever devices are at hand."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import warnings
@@ -13,14 +14,21 @@ from typing import Any, Literal
 import lightning.pytorch as pl
 import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch.strategies import DDPStrategy
 from torch.utils.data import DataLoader, IterableDataset
 
+from tokscale.errors import ConfigError, StoppedError
+from tokscale.record import write_atomically
 from tokscale.stage import StageFolder
-from tokscale.training.callbacks import Budget, Checkpoints, Progress
+from tokscale.training.callbacks import Budget, Progress, StepEnd
 from tokscale.training.checkpoints import FolderCheckpoints, newest_checkpoint
-from tokscale.training.stopping import StopFlag
+from tokscale.training.ranks import Ranks
+from tokscale.training.stopping import StopFlag, ignore_signals
 from tokscale.training.tasks import Task
+from tokscale.training.team import Team
 
+BEGINNING = "begun.json"
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -31,37 +39,72 @@ class Runtime:
     checkpoint_seconds: float = 60.0
     progress_seconds: float = 2.0
     loader_workers: int | None = None  # None: none on a processor, up to 8 beside a GPU
+    micro_batch: int | None = None  # images of one rank that pass at once; None: its whole share of the batch
 
     @property
     def device(self) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def train(
-    task: Task,
-    batches_from: Callable[[int], IterableDataset[Any]],
-    folder: StageFolder,
-    owner: str,
-    runtime: Runtime,
-    flag: StopFlag,
-) -> None:
+@dataclass
+class Setting:
+    """Where an attempt takes place: the stage's id and folder, who asks to stop, and with which other ranks.
+
+    ``check`` raises where the stage is no longer this process's to write to.
+    """
+
+    id: str
+    folder: StageFolder
+    runtime: Runtime
+    flag: StopFlag
+    team: Team
+    attempt: int
+    check: Callable[[], None]
+
+    def begin(self, images: int, at_once: int) -> None:
+        """Note from how many images on this attempt goes, and how many pass at once on a rank.
+
+        Should it vanish without a word, the next one knows whether it got any further, and what to halve.
+        """
+        if self.team.ranks.first:
+            note = {"from": images, "micro_batch": at_once}
+            write_atomically(self.folder.attempt(self.attempt) / BEGINNING, json.dumps(note).encode())
+
+    def stop_if_asked(self) -> None:
+        """Raise ``StoppedError`` when a signal asked to stop: for work that is not kept until it is done."""
+        if self.flag:
+            raise StoppedError(f"stopped by {self.flag.signal}; what was measured so far is not kept",
+                               where=str(self.folder.path), allowed="run the sweep again")  # fmt: skip
+
+
+def train(task: Task, batches_from: Callable[[int], IterableDataset[Any]], setting: Setting) -> None:
     """Train a task in its stage's folder, resuming from the newest checkpoint that verifies.
 
-    ``batches_from(step)`` is the stream of batches from that step on. Raises ``StoppedError`` when a signal asked to
-    stop (the checkpoint is written), ``DivergedError`` when a loss is not finite, ``StoreError`` when the disk refuses.
+    ``batches_from(step)`` is this rank's stream of batches from that step on. Afterwards the ranks have parted. Raises
+    ``StoppedError`` when a signal asked any rank to stop (the checkpoint is written), ``DivergedError`` when a loss is
+    not finite, ``StoreError`` when the disk refuses.
     """
-    checkpoint = newest_checkpoint(folder.checkpoints, owner)
+    config, folder, ranks = task.training_config, setting.folder, setting.team.ranks
+    if config.batch_size % ranks.world:
+        raise ConfigError("a batch cannot be shared equally", where="training.batch_size", given=config.batch_size,
+                          allowed=f"a multiple of the number of ranks, {ranks.world}")  # fmt: skip
+    share = config.batch_size // ranks.world
+    task.micro_batch = min(setting.runtime.micro_batch or share, share)
+    # Rank 0 looks for all: on a network file system, another node may not see the newest yet.
+    checkpoint = setting.team.shared(newest_checkpoint(folder.checkpoints, setting.id) if ranks.first else None)
     start = _step_of(checkpoint)
-    if start < task.training_config.steps:
-        trainer = _trainer(task, folder, owner, runtime, flag)
-        loader = _loader(batches_from(start), runtime)
+    setting.begin(start * config.batch_size, task.micro_batch)
+    if start < config.steps:
+        trainer = _trainer(task, setting)
+        loader = _loader(batches_from(start), setting.runtime)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")  # advice on workers and on unnamed loggers
             trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
     else:  # killed between the last step and the record
         assert checkpoint is not None
-        task.load_state_dict(FolderCheckpoints(owner).load_checkpoint(checkpoint)["state_dict"])
+        task.load_state_dict(FolderCheckpoints(setting.id).load_checkpoint(checkpoint)["state_dict"])
         task.step = start
+    setting.team.part()
     task.eval()
 
 
@@ -77,25 +120,20 @@ def _loader(batches: IterableDataset[Any], runtime: Runtime) -> DataLoader[Any]:
     workers = runtime.loader_workers
     if workers is None:
         workers = min(8, len(os.sched_getaffinity(0))) if on_gpu else 0
-    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=on_gpu)
+    return DataLoader(
+        batches, batch_size=None, num_workers=workers, pin_memory=on_gpu, worker_init_fn=ignore_signals
+    )  # fmt: skip
 
 
-def _trainer(task: Task, folder: StageFolder, owner: str, runtime: Runtime, flag: StopFlag) -> pl.Trainer:
+def _trainer(task: Task, setting: Setting) -> pl.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    config = task.training_config
-    callbacks = [
-        Budget(),
-        Progress(folder.progress, runtime.progress_seconds),
-        Checkpoints(folder.checkpoints, flag, runtime.checkpoint_seconds),
-    ]
-    return pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        precision=_PRECISIONS[config.precision],
+    folder, runtime, ranks = setting.folder, setting.runtime, setting.team.ranks
+    end = StepEnd(Progress(folder.progress, runtime.progress_seconds), folder.checkpoints, setting.flag,
+                  runtime.checkpoint_seconds, setting.team, setting.check)  # fmt: skip
+    trainer: Any = pl.Trainer(
+        precision=_PRECISIONS[task.training_config.precision],
         max_epochs=-1,
-        callbacks=callbacks,
-        # Requeueing and rank detection belong to whoever started this process, not to Lightning's guess of a cluster.
-        plugins=[FolderCheckpoints(owner), LightningEnvironment()],
+        callbacks=[Budget(), end],
         default_root_dir=folder.path,
         logger=False,
         enable_checkpointing=False,
@@ -103,4 +141,31 @@ def _trainer(task: Task, folder: StageFolder, owner: str, runtime: Runtime, flag
         enable_model_summary=False,
         num_sanity_val_steps=0,
         limit_val_batches=0,
+        use_distributed_sampler=False,  # the batches know their rank
+        **_layout(ranks, FolderCheckpoints(setting.id)),
     )
+    # Signals have one owner. Lightning's handler of SIGTERM would talk to the other ranks from inside the signal's
+    # frame, and its loop would ask them, and wait for the device, in every step.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None
+    found: pl.Trainer = trainer
+    return found
+
+
+def _layout(ranks: Ranks, checkpoints: FolderCheckpoints) -> dict[str, Any]:
+    """The trainer's arguments that say who trains: this process alone, or each task of the SLURM step on one device.
+
+    Requeueing belongs to whoever started this process, and so does finding out who it is: without a word, Lightning
+    would guess from SLURM's variables.
+    """
+    if ranks.world == 1:
+        return {"accelerator": "auto", "devices": 1, "plugins": [checkpoints, LightningEnvironment()]}
+    os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(ranks.per_node))  # Lightning insists, srun sets it if asked to
+    return {
+        "num_nodes": ranks.nodes,
+        # The devices by word, not by number: a rank may see only the GPU that is its own.
+        "strategy": DDPStrategy(
+            parallel_devices=[ranks.device] * ranks.per_node, broadcast_buffers=False, gradient_as_bucket_view=True
+        ),
+        "plugins": [checkpoints, SLURMEnvironment(auto_requeue=False)],
+    }

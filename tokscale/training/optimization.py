@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 
 import torch
 from torch import nn
@@ -33,19 +32,3 @@ def learning_rate(step: int, config: TrainingConfig) -> float:
         return config.lr
     share = min(1.0, (step - warmup_steps) / max(1, config.steps - warmup_steps))
     return config.lr * (config.final_lr + (1 - config.final_lr) * 0.5 * (1 + math.cos(math.pi * share)))
-
-
-def seed_for(purpose: str, *parts: int) -> int:
-    """A seed of its own for each purpose, trial seed, step and rank, so that no two uses draw the same numbers.
-
-    As it depends on nothing else, a resumed run draws what the unbroken one would have. SplitMix64's finaliser (Steele,
-    Lea & Flood 2014) over the parts.
-    """
-    mask = (1 << 64) - 1
-    state = 0
-    for part in (zlib.crc32(purpose.encode()), *parts):
-        state = (state + 0x9E3779B97F4A7C15 + part) & mask
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
-        state ^= state >> 31
-    return state >> 1  # torch takes signed 64 bits

@@ -15,13 +15,19 @@ class StopFlag:
     """Whether the process was asked to stop, and by which signal."""
 
     def __init__(self) -> None:
-        self.signal: str | None = None
+        self.number = 0
+        """of the signal; 0 while there was none"""
 
     def __bool__(self) -> bool:
-        return self.signal is not None
+        return self.number != 0
+
+    @property
+    def signal(self) -> str | None:
+        """The signal's name."""
+        return signal.Signals(self.number).name if self.number else None
 
     def set(self, number: int, frame: FrameType | None) -> None:
-        self.signal = signal.Signals(number).name
+        self.number = number
 
 
 @contextmanager
@@ -37,3 +43,9 @@ def watch_signals() -> Iterator[StopFlag]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+def ignore_signals(worker: int) -> None:
+    """For the data loader's processes, which SLURM signals along with us: batches must last until the step is over."""
+    for number in (*STOP_SIGNALS, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

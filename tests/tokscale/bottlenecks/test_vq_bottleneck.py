@@ -24,6 +24,13 @@ def random_features(batch=3, tokens=20, dim=4, seed=1):
     return torch.randn(batch, tokens, dim, generator=torch.Generator().manual_seed(seed)) * 3
 
 
+def finished_step(bottleneck, features):
+    """A training step of one forward pass, as far as the bottleneck is concerned."""
+    result = bottleneck(features)
+    bottleneck.finish_step()
+    return result
+
+
 def opposite_codes(bottleneck, count):
     """Put ``count`` codes at +x and the rest at -x, so that features at +x use only some of the first."""
     with torch.no_grad():
@@ -84,7 +91,7 @@ def test_dead_codes_are_revived_and_only_those():
     before, used = bottleneck.codebook.detach().clone(), None
     for step in range(3):
         assert torch.equal(bottleneck.codebook, before), f"revived after {step} steps already"
-        used = bottleneck(features).indices.unique()
+        used = finished_step(bottleneck, features).indices.unique()
     changed = (bottleneck.codebook != before).any(dim=1)
     dead = torch.ones(32, dtype=torch.bool)
     dead[used] = False
@@ -99,11 +106,11 @@ def test_a_use_starts_the_count_again():
     opposite_codes(bottleneck, 1)
     there, away = torch.tensor([[[1.0, 1, 1, 1]]]), torch.tensor([[[-1.0, 0, 0, 0]]])
     for features in (away, away, there, away, away):
-        assert bottleneck(features).indices.shape == (1, 1)
+        assert finished_step(bottleneck, features).indices.shape == (1, 1)
         assert bottleneck.steps_unused[0] < 3
     assert bottleneck.steps_unused[0] == 2
     code = bottleneck.codebook[0].clone()
-    bottleneck(away)
+    finished_step(bottleneck, away)
     assert not torch.equal(bottleneck.codebook[0], code)
 
 
@@ -112,7 +119,7 @@ def test_evaluation_and_zero_never_revive(evaluating):
     bottleneck = build(revive_after=1 if evaluating else 0).train(not evaluating)
     state, generator = bottleneck.state_dict()["codebook"].clone(), torch.get_rng_state()
     for _ in range(3):
-        bottleneck(torch.ones(1, 2, 4))
+        finished_step(bottleneck, torch.ones(1, 2, 4))
     assert torch.equal(bottleneck.codebook, state)
     assert bottleneck.steps_unused.sum() == 0
     assert torch.equal(torch.get_rng_state(), generator)
@@ -123,7 +130,8 @@ def test_reviving_between_two_forward_passes_leaves_the_first_ones_gradient_righ
 
     def gradient(revive_after):
         bottleneck = build(revive_after=revive_after)
-        losses = [bottleneck(features).losses["codebook"] for _ in range(1 if revive_after == 0 else 2)]
+        passes = 1 if revive_after == 0 else 2
+        losses = [finished_step(bottleneck, features).losses["codebook"] for _ in range(passes)]
         (found,) = torch.autograd.grad(losses[0], bottleneck.codebook)
         return found
 
@@ -133,7 +141,7 @@ def test_reviving_between_two_forward_passes_leaves_the_first_ones_gradient_righ
 def test_resuming_from_the_state_is_bit_equal():
     def step(bottleneck, seed):
         torch.manual_seed(seed)
-        result = bottleneck(random_features(seed=seed))
+        result = finished_step(bottleneck, random_features(seed=seed))
         (found,) = torch.autograd.grad(sum(result.losses.values()), bottleneck.codebook)
         with torch.no_grad():
             bottleneck.codebook -= found
@@ -153,6 +161,7 @@ def test_resuming_from_the_state_is_bit_equal():
 RANK = """
     import sys, torch, torch.distributed as dist
     from tokscale.bottlenecks import VQ
+    from tokscale.bottlenecks.draws import Draws
     from tokscale.config import VQBottleneck
 
     rank = int(sys.argv[1])
@@ -165,6 +174,8 @@ RANK = """
     for step in range(2):
         features = torch.randn(2, 8, 4)
         used[bottleneck(features).indices] = True
+        bottleneck.draws = Draws(step)
+        bottleneck.finish_step()
     everyone = [torch.zeros(64, dtype=torch.int64) for _ in range(2)]
     dist.all_gather(everyone, used.long())
     used = sum(everyone) > 0

@@ -198,3 +198,13 @@ def test_nothing_to_measure_and_no_number_are_errors(chain, probe_of):
     data["mean"][0] = float("nan")
     with pytest.raises(DivergedError, match="not a finite number"):
         measure_rate(probe, [data])
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 64])
+def test_the_rate_does_not_depend_on_how_many_images_pass_at_once(probe_of, at_once):
+    spec = LatentSpec("continuous", (2, 2), 4, 3)
+    batch = {"mean": torch.randn(10, 4, 3), "logvar": torch.randn(10, 4, 3), "labels": torch.zeros(10).long()}
+    probe = probe_of(spec, 1)
+    whole = measure_rate(probe, [batch], seeded())
+    parts = measure_rate(probe, [batch], seeded(), at_once)
+    assert parts == pytest.approx(whole, rel=1e-6)

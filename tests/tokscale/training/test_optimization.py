@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from tokscale.bottlenecks.draws import seed_for
 from tokscale.config import TrainingConfig
-from tokscale.training.optimization import build_optimizer, learning_rate, seed_for
+from tokscale.training.optimization import build_optimizer, learning_rate
 
 CONFIG = TrainingConfig(images=1000, batch_size=10, lr=1.0, warmup=0.1, final_lr=0.1)
 

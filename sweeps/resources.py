@@ -1,0 +1,217 @@
+"""What each stage asks of a cluster: GPUs and nodes by time, micro-batch by memory, a time limit, and what it costs.
+
+The global batch is part of what a trial is and never changes. A stage gets the fewest GPUs that finish it within one
+job's time limit, since each further one adds waiting for the others; its share of the batch on one GPU is cut into
+micro-batches that fit into the memory. Resources come in few sizes (times and memory are rounded up to powers of two),
+so that the stages of a sweep fall into few arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from slurm.executor import Resources
+from slurm.profiles import ClusterProfile
+from sweeps.planning import Plan
+from sweeps.store import StageState, Store
+from tokscale.cost import StageCost
+from tokscale.errors import StoreError, UsageError
+
+# Of the rate that training reaches: encoding waits for images, and sampling reads all weights for one token a time.
+KIND_EFFICIENCY = {"tokenizer": 1.0, "probe": 1.0, "reconstruction": 0.5, "latents": 0.5, "generation": 0.05}
+START_SECONDS = 60.0  # interpreter, torch, opening the data
+USABLE_MEMORY = 0.85  # of a GPU: the rest goes to its context, to kernels' workspaces and to fragments
+HOST_GB = 1.5  # interpreter with torch and lightning, beyond what the cost of a stage counts
+TARGET_HOURS = 24.0  # for one job where the cluster names no limit
+TIME_MARGIN = 1.5
+CPUS_PER_GPU = 4
+_SAMPLED = 16  # finished stages of a kind that the measured rate is taken from
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """What one stage asks for, and what it is expected to take; hours and what follows are None where no rate is known.
+
+    ``gpus`` counts all nodes; on a cluster without GPUs it is the processes, whose hours take the place of GPU hours.
+    """
+
+    resources: Resources
+    micro_batch: int | None
+    gpus: int
+    hours: float | None
+    gpu_hours: float | None
+    cost: float | None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the stage's function needs to know of it."""
+        return {} if self.micro_batch is None else {"micro_batch": self.micro_batch}
+
+
+class Rates:
+    """FLOP/s of one device by kind of stage: measured on this sweep's finished stages, else the profile's word."""
+
+    def __init__(self, profile: ClusterProfile, measured: Mapping[str, float]) -> None:
+        self.measured = dict(measured)
+        self._promised = None if profile.tflops is None else 1e12 * profile.tflops
+
+    def of(self, kind: str) -> float | None:
+        """FLOP/s of one device at this kind of work; None where neither was measured nor promised."""
+        if kind in self.measured:
+            return self.measured[kind]
+        base = self._promised
+        if base is None and self.measured:
+            # Of one kind that was measured the others follow, by the same efficiencies.
+            known = min(self.measured, key=lambda name: -KIND_EFFICIENCY[name])
+            base = self.measured[known] / KIND_EFFICIENCY[known]
+        return None if base is None else base * KIND_EFFICIENCY[kind]
+
+
+def measured_rates(plan: Plan, store: Store, *, on_gpus: bool) -> dict[str, float]:
+    """FLOP per device-second over finished stages of each kind, of those that ran on this sort of device."""
+    spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
+    for key, stage in plan.stages.items():
+        flops_seconds = spent[stage.kind]
+        if plan.statuses[key].state is not StageState.done or flops_seconds[2] >= _SAMPLED:
+            continue
+        try:
+            record = store.record(stage)
+        except StoreError:  # damaged: whoever collects the results says so
+            continue
+        if record is None:
+            continue
+        gpu_seconds = float(record.measures.get("gpu_seconds", 0.0))
+        if on_gpus != (gpu_seconds > 0):
+            continue
+        processes = int(record.provenance.get("world_size", 1) or 1)
+        seconds = gpu_seconds if on_gpus else processes * float(record.measures.get("wall_seconds", 0.0))
+        flops_seconds[0] += plan.costs[key].flops
+        flops_seconds[1] += seconds
+        flops_seconds[2] += 1
+    return {kind: flops / seconds for kind, (flops, seconds, _) in spent.items() if seconds > 0}
+
+
+class Allocator:
+    """Allocations of a plan's stages on one cluster."""
+
+    def __init__(self, profile: ClusterProfile, plan: Plan, store: Store) -> None:
+        self.profile, self.plan = profile, plan
+        self.on_gpus = bool(profile.gpus_per_node)
+        self.rates = Rates(profile, measured_rates(plan, store, on_gpus=self.on_gpus))
+        self._known: dict[tuple[str, StageCost], Allocation] = {}
+
+    def of(self, key: str) -> Allocation:
+        """The allocation of a stage; raises ``UsageError`` when it cannot fit the cluster's GPUs."""
+        kind, cost = self.plan.stages[key].kind, self.plan.costs[key]
+        known = self._known.get((kind, cost))
+        if known is None:
+            known = self._known[kind, cost] = self._allocate(kind, cost, key)
+        return known
+
+    def _allocate(self, kind: str, cost: StageCost, key: str) -> Allocation:
+        self._check_fits(kind, cost, key)
+        devices = self._devices(kind, cost)
+        micro_batch = self._micro_batch(cost, devices)
+        hours = self._hours(kind, cost, devices)
+        per_node = min(devices, self.profile.gpus_per_node or 1)
+        resources = Resources(
+            gpus=per_node if self.on_gpus else 0,
+            cpus=per_node * (self.profile.cpus_per_gpu or (CPUS_PER_GPU if self.on_gpus else 1)),
+            memory_gb=self._memory_gb(cost, devices, per_node, micro_batch),
+            nodes=math.ceil(devices / per_node),
+            tasks=per_node,
+            minutes=self._minutes(hours),
+        )
+        device_hours = None if hours is None else hours * devices
+        price = self.profile.cost_per_gpu_hour
+        paid = None if device_hours is None or price is None else device_hours * price
+        return Allocation(resources, micro_batch, devices, hours, device_hours, paid)
+
+    def _budget(self) -> float | None:
+        """Bytes that a stage may use on one device; None where the profile does not say."""
+        if self.on_gpus:
+            memory = self.profile.gpu_memory_gb
+            return None if memory is None else USABLE_MEMORY * memory * 2**30
+        memory = self.profile.memory_per_gpu_gb
+        return None if memory is None else (memory - HOST_GB) * 2**30
+
+    def _check_fits(self, kind: str, cost: StageCost, key: str) -> None:
+        budget, least = self._budget(), cost.fixed_bytes + cost.image_bytes
+        if budget is not None and least > budget:
+            total = self.profile.gpu_memory_gb if self.on_gpus else self.profile.memory_per_gpu_gb
+            what = "GPU memory" if self.on_gpus else "memory of one process"
+            raise UsageError(
+                f"a {kind} stage does not fit into the {what} of cluster {self.profile.name!r}", where=key,
+                given=f"{least / 2**30:.1f} GB for weights, gradients, moments and a single image",
+                allowed=f"{budget / 2**30:.1f} GB, what {total:g} GB leave; a smaller size, or a `where:`",
+            )  # fmt: skip
+
+    def _devices(self, kind: str, cost: StageCost) -> int:
+        """The fewest devices that finish within one job's time limit; the most there are when none does."""
+        if not cost.batch:
+            return 1
+        target = TARGET_HOURS if self.profile.max_minutes is None else self.profile.max_minutes / 60
+        chosen = 1
+        for devices in self._choices(cost.batch):
+            chosen = devices
+            hours = self._hours(kind, cost, devices)
+            if hours is None or TIME_MARGIN * hours <= target:
+                break
+        return chosen
+
+    def _choices(self, batch: int) -> Iterator[int]:
+        """Numbers of devices that share a batch equally: powers of two within a node, then whole nodes."""
+        per_node = self.profile.gpus_per_node or 1
+        most = min(self.profile.max_gpus or per_node, batch)
+        within = [2**power for power in range(per_node.bit_length()) if 2**power < per_node]
+        whole = [nodes * per_node for nodes in range(1, most // per_node + 1)]
+        for devices in [*within, *whole]:
+            if devices <= most and batch % devices == 0:
+                yield devices
+
+    def _micro_batch(self, cost: StageCost, devices: int) -> int | None:
+        """Images of one forward pass on one device; None when the whole share fits."""
+        budget = self._budget()
+        if not cost.batch or budget is None or not cost.image_bytes:
+            return None
+        share = cost.batch // devices
+        fitting = max(1, int((budget - cost.fixed_bytes) / cost.image_bytes))
+        passes = math.ceil(share / fitting)
+        return None if passes == 1 else math.ceil(share / passes)
+
+    def _hours(self, kind: str, cost: StageCost, devices: int) -> float | None:
+        rate = self.rates.of(kind)
+        return None if rate is None else (START_SECONDS + cost.flops / (rate * devices)) / 3600
+
+    def _minutes(self, hours: float | None) -> int | None:
+        """A time limit with room for what the estimate does not know, from a ladder of doublings."""
+        if hours is None:
+            return self.profile.max_minutes
+        minutes = 30
+        while minutes < 60 * TIME_MARGIN * hours:
+            minutes *= 2
+        return min(minutes, self.profile.max_minutes or minutes)
+
+    def _memory_gb(self, cost: StageCost, devices: int, per_node: int, micro_batch: int | None) -> float | None:
+        """Host memory of one node: what the profile gives each GPU; without GPUs, what the stage needs."""
+        if self.profile.memory_per_gpu_gb is not None:
+            return self.profile.memory_per_gpu_gb * per_node
+        if self.on_gpus:
+            return None
+        images = micro_batch or (cost.batch // devices if cost.batch else 0)
+        needed = cost.fixed_bytes + images * cost.image_bytes if cost.batch else cost.memory_bytes
+        return float(2 ** math.ceil(math.log2(HOST_GB + 1.2 * needed / 2**30))) * per_node
+
+
+def with_memory(allocation: Allocation, factor: float, most_gb: float | None) -> Allocation:
+    """The same allocation with more host memory, up to what a node has."""
+    memory = allocation.resources.memory_gb
+    if memory is None:
+        return allocation
+    grown = memory * factor if most_gb is None else min(memory * factor, max(most_gb, memory))
+    return dataclasses.replace(allocation, resources=dataclasses.replace(allocation.resources, memory_gb=grown))

@@ -1,0 +1,54 @@
+"""One real SLURM for all tests of this folder, whole and empty again after each."""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from slurm.batch import SlurmExecutor
+from slurm.profiles import ClusterProfile
+from tests.cluster.chore_book import ChoreBook
+from tests.cluster.lab import Lab
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Four nodes with two fake GPUs each; the path is short because Unix sockets live below it."""
+    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
+    lab = Lab.start(folder)
+    yield lab
+    lab.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def whole_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process's SLURM is the lab, and whatever a test did to it is undone before the next one."""
+    for name, value in lab.environment.items():
+        monkeypatch.setenv(name, value)
+    yield
+    lab.heal()
+
+
+@pytest.fixture
+def open_executor(tmp_path: Path) -> Callable[..., SlurmExecutor]:
+    """Executors of one submitter's folder and ledger, with any profile."""
+
+    def make(**profile: object) -> SlurmExecutor:
+        known = {"partition": "main", "gpus_per_node": 2, **profile}
+        return SlurmExecutor(
+            ClusterProfile("lab", **known), tmp_path / "jobs", ledger=tmp_path / "submissions.jsonl", name="chores",
+            python_path=[ROOT],
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def chores(tmp_path: Path) -> ChoreBook:
+    """Chores of one test, and what they left behind."""
+    return ChoreBook(tmp_path / "chores")

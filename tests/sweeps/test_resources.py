@@ -1,0 +1,127 @@
+"""Resources from costs: the batch is never changed, memory and time limits hold, and as few GPUs as suffice."""
+
+import dataclasses
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slurm.profiles import ClusterProfile
+from sweeps.planning import plan_of
+from sweeps.resources import START_SECONDS, TIME_MARGIN, USABLE_MEMORY, Allocator, with_memory
+from sweeps.spec import parse_spec
+from sweeps.store import Store
+from tokscale.errors import UsageError
+
+STUDY = """\
+name: study
+trial:
+  data: {kind: image_folder, root: /datasets/imagenet, resolution: 256}
+  tokenizer: {encoder: S, decoder: B, patch: 16, bottleneck: {kind: kl, channels: 16}}
+  training: {images: 102.4M, batch_size: 1024, precision: bf16}
+grid:
+  tokenizer.decoder: [B, L]
+"""
+H100 = ClusterProfile(
+    "h100", gpus_per_node=8, gpu_memory_gb=80, max_minutes=24 * 60, tflops=300, cost_per_gpu_hour=2.5, cpus_per_gpu=12
+)
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resources")
+    return plan_of(*parse_spec(STUDY, folder / "study.yaml"), Store(folder / "runs"))
+
+
+def allocator(profile, plan):
+    return Allocator(profile, plan, Store(plan.file.path.parent / "runs"))
+
+
+def key_of(plan, kind, decoder=0):
+    return next(stage.key for stage in plan.trials[decoder].stages if stage.kind == kind)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    memory=st.floats(8, 200),
+    per_node=st.sampled_from([1, 2, 4, 6, 8]),
+    nodes=st.integers(1, 8),
+    limit=st.sampled_from([None, 60, 24 * 60, 7 * 24 * 60]),
+    tflops=st.sampled_from([None, 20, 300]),
+)
+def test_the_share_fits_and_adds_up_to_the_global_batch(plan, memory, per_node, nodes, limit, tflops):
+    profile = ClusterProfile("any", gpus_per_node=per_node, gpu_memory_gb=memory, max_minutes=limit, tflops=tflops,
+                             max_gpus=per_node * nodes)  # fmt: skip
+    for key, stage in plan.stages.items():
+        cost = plan.costs[key]
+        if cost.fixed_bytes + cost.image_bytes > USABLE_MEMORY * memory * 2**30:
+            with pytest.raises(UsageError, match="does not fit"):
+                allocator(profile, plan).of(key)
+            continue
+        made = allocator(profile, plan).of(key)
+        asked = made.resources
+        assert asked.gpus == asked.tasks <= per_node
+        assert asked.nodes * asked.gpus == made.gpus <= per_node * nodes
+        if limit is not None:
+            assert asked.minutes <= limit
+        if not cost.batch:
+            assert (made.gpus, made.micro_batch) == (1, None)
+            continue
+        share, rest = divmod(cost.batch, made.gpus)
+        assert rest == 0, stage.kind
+        micro = made.micro_batch or share
+        assert math.ceil(share / micro) * micro >= share
+        assert cost.fixed_bytes + micro * cost.image_bytes <= USABLE_MEMORY * memory * 2**30
+
+
+def test_hours_and_cost_are_the_closed_form(plan):
+    key = key_of(plan, "tokenizer")
+    made = allocator(H100, plan).of(key)
+    hours = (START_SECONDS + plan.costs[key].flops / (300e12 * made.gpus)) / 3600
+    assert made.hours == pytest.approx(hours)
+    assert made.gpu_hours == pytest.approx(hours * made.gpus)
+    assert made.cost == pytest.approx(2.5 * hours * made.gpus)
+    assert made.resources.minutes >= 60 * TIME_MARGIN * hours
+
+
+def test_the_fewest_gpus_that_finish_in_time_are_taken(plan):
+    key = key_of(plan, "tokenizer")
+    one = allocator(dataclasses.replace(H100, max_minutes=10**6), plan).of(key)
+    assert one.gpus == 1
+    for minutes in (2000, 1000, 500):
+        made = allocator(dataclasses.replace(H100, max_minutes=minutes), plan).of(key)
+        assert TIME_MARGIN * made.hours * 60 <= minutes
+        assert TIME_MARGIN * one.hours * 60 / (made.gpus / 2) > minutes  # half as many would not do
+    # no number suffices: the most there are, and the job resumes after its limit
+    assert allocator(dataclasses.replace(H100, max_minutes=60), plan).of(key).gpus == 8
+    spread = allocator(dataclasses.replace(H100, max_minutes=60, max_gpus=32), plan).of(key)
+    assert (spread.resources.nodes, spread.resources.gpus) == (4, 8)
+
+
+def test_without_a_rate_hours_are_not_invented(plan):
+    made = allocator(dataclasses.replace(H100, tflops=None), plan).of(key_of(plan, "tokenizer"))
+    assert (made.hours, made.gpu_hours, made.cost) == (None, None, None)
+    assert made.resources.minutes == H100.max_minutes
+
+
+def test_stages_fall_into_few_kinds_of_resources(plan):
+    found = allocator(H100, plan)
+    for kind in ("reconstruction", "latents", "generation"):
+        assert len({found.of(key_of(plan, kind, number)).resources for number in (0, 1)}) <= 2
+
+
+def test_memory_grows_up_to_what_a_node_has(plan):
+    profile = ClusterProfile("processors", cpus_per_gpu=4)
+    made = allocator(profile, plan).of(key_of(plan, "reconstruction"))
+    memory = made.resources.memory_gb
+    assert memory * 2**30 > plan.costs[key_of(plan, "reconstruction")].memory_bytes
+    assert with_memory(made, 1.5, None).resources.memory_gb == pytest.approx(1.5 * memory)
+    assert with_memory(made, 1.5, 1.2 * memory).resources.memory_gb == pytest.approx(1.2 * memory)
+
+
+def test_a_stage_that_cannot_fit_is_refused_in_numbers(plan):
+    with pytest.raises(UsageError) as refused:
+        allocator(dataclasses.replace(H100, gpu_memory_gb=1.5), plan).of(key_of(plan, "tokenizer"))
+    assert "h100" in str(refused.value)
+    assert "GB" in refused.value.given
