@@ -16,6 +16,7 @@ from slurm.batch import SlurmExecutor
 from slurm.cluster import AccountingOffError, ClusterError
 from slurm.executor import Job, JobState, JobStatus, Resources
 from slurm.findings import FAILS, UNTRIED, WORKS, Finding, ask, limits, of_refusal, of_waiting, profile_words
+from slurm.hearing import WARNING
 from slurm.notes import read_end, read_json
 from slurm.probe import SIGNAL, STARTED, STARTED_AGAIN, SURROUNDINGS, clocks, version_of
 from slurm.profiles import ClusterProfile
@@ -158,14 +159,14 @@ class ClusterCheck:
         return Finding("GPUs", WORKS, f"{words}: {', '.join(seen['names'])}")
 
     def _signal(self) -> Finding:
-        done, said = ask("scancel", "--signal=USR2", self._job())
+        done, said = ask("scancel", f"--signal={WARNING.name}", self._job())
         if not done:
             return Finding("signal", FAILS, said, "scancel allowed for jobs of one's own")
         if self._await(SIGNAL, SEEN_SECONDS) is None:
             return Finding(
-                "signal", FAILS, "USR2 was sent and did not reach the job", "srun of the same SLURM on nodes"
+                "signal", FAILS, f"{WARNING.name} was sent and did not reach the job", "srun of the same SLURM on nodes"
             )
-        return Finding("signal", WORKS, "USR2 reached the job's Python")
+        return Finding("signal", WORKS, f"{WARNING.name}, the warning of a job's end, reached its Python")
 
     def _requeue(self, heard: Finding) -> Finding:
         if not self.profile.requeue:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from slurm.ending import SHARED, conclude, first_cause, note
-from slurm.hearing import Hearing
+from slurm.hearing import Hearing, warning_seconds
 from slurm.notes import (
     End,
     mark_bad_node,
@@ -56,6 +56,10 @@ class StoppedEarlyError(Exception):
     again = True
 
 
+# Ends in vain, counted under these words: after MOST_IN_VAIN of them an element is not requeued any more.
+IN_VAIN: Mapping[type[BaseException], str] = {BadNodeError: "bad node", StoppedEarlyError: "stopped early"}
+
+
 @dataclass(frozen=True)
 class Element:
     """An element as it finds itself in a SLURM job: what to call, which job and rank it is, what it may do."""
@@ -69,6 +73,7 @@ class Element:
     host: str  # as SLURM calls the node
     cpus: int  # per task
     requeue: bool
+    minutes: int | None  # its time limit
     name: str
     target: str
     arguments: list[Any] | dict[str, Any]
@@ -95,6 +100,7 @@ class Element:
             host=environment.get("SLURMD_NODENAME") or socket.gethostname(),
             cpus=int(environment.get("SLURM_CPUS_PER_TASK") or content["cpus_per_task"]),
             requeue=bool(content["requeue"]),
+            minutes=content.get("minutes"),
             name=own["name"],
             target=own["target"],
             arguments=own["arguments"],
@@ -145,6 +151,7 @@ def _run(element: Element, hearing: Hearing) -> int:
     error: BaseException | None = None
     try:
         _introduce(element)
+        hearing.heed_warnings(element.job, warning_seconds(element.minutes))
         _prepare(element)
         _refuse_bad_nodes(element)
         importlib.import_module(element.target.partition(":")[0])
@@ -217,19 +224,19 @@ def _conclude(element: Element, error: BaseException | None) -> int:
             note(element, element.end("done"))
         return 0
     cause, again = str(getattr(error, "cause", "") or ""), getattr(error, "again", False) is True
-    bounce = isinstance(error, BadNodeError)
-    if cause == "node" and not bounce:
+    in_vain = IN_VAIN.get(type(error), "")
+    if cause == "node" and not in_vain:
         with contextlib.suppress(OSError):
             mark_bad_node(element.folder.parent, element.host, describe(error))
     own = element.end("stopped" if again else "failed", cause, describe(error), again=again)
     if element.rank > 0:
         note(element, own)
-        if again and (bounce or cause in SHARED):
+        if again and (in_vain or cause in SHARED):
             _await_rank_0(element)
         return 1
     if element.ranks > 1:
         own = first_cause(element, own)
-    conclude(element, own, bounce=bounce)
+    conclude(element, own, in_vain=in_vain)
     return 1
 
 

@@ -13,22 +13,25 @@ from slurm.requeue import begin_again
 if TYPE_CHECKING:
     from slurm.element import Element
 
-MOST_BOUNCES = 5  # starts on nodes that are marked as bad, before the element gives up
+MOST_IN_VAIN = 5  # starts on nodes that are marked as bad, or without time to begin, before the element gives up
 # Ends that all ranks share. Any other cause is one rank's own trouble, and rank 0 may wait for it for ever.
 SHARED = ("", "preempted", "time limit")
 
 
-def conclude(element: Element, end: End, *, bounce: bool = False, running_only: bool = False) -> End:
-    """Note an end that is not a good one, and requeue the element if the end asks for it and nothing forbids it."""
+def conclude(element: Element, end: End, *, in_vain: str = "", running_only: bool = False) -> End:
+    """Note an end that is not a good one, and requeue the element if the end asks for it and nothing forbids it.
+
+    ``in_vain`` is the word under which a start that could not begin its work is counted.
+    """
     if not end.again:
         return note(element, replace(end, state="cancelled" if end.cause == "cancelled" else "failed"))
-    word = "bad node" if bounce else end.cause or "stopped"
+    word = in_vain or end.cause or "stopped"
     end = replace(end, state="stopped", tally={**end.tally, word: end.tally.get(word, 0) + 1})
     forbidden = ""
     if not element.requeue:
         forbidden = "the cluster's profile does not let jobs requeue themselves"
-    elif bounce and end.tally[word] > MOST_BOUNCES:
-        forbidden = f"{MOST_BOUNCES} starts on such nodes are enough"
+    elif in_vain and end.tally[word] > MOST_IN_VAIN:
+        forbidden = f"{MOST_IN_VAIN} such starts are enough"
     if forbidden:
         return note(element, replace(end, state="failed", message=f"{end.message}; {forbidden}"))
     note(element, end)  # first, because a requeued job is killed at any moment

@@ -56,7 +56,7 @@ def write_elements(path: Path, jobs: Mapping[int, Job], resources: Resources, *,
         for index, job in jobs.items()
     }  # fmt: skip
     cpus = max(1, resources.cpus // resources.tasks)
-    write_json(path, {"requeue": requeue, "cpus_per_task": cpus, "elements": elements})
+    write_json(path, {"requeue": requeue, "cpus_per_task": cpus, "minutes": resources.minutes, "elements": elements})
 
 
 def read_end(folder: Path, index: int) -> End | None:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from slurm.hearing import WARNING
 from slurm.notes import write_json
 
 STARTED, SURROUNDINGS, SIGNAL, STARTED_AGAIN = "started.json", "surroundings.json", "signal.json", "again.json"
@@ -24,13 +25,13 @@ class ToldToStop(Exception):
 
 
 def probe(folder: str, modules: Sequence[str], requeue: bool, seconds: float) -> None:
-    """Leave what is seen of this node in a shared folder, then wait for SIGUSR2 and, if asked, begin again."""
+    """Leave what is seen of this node in a shared folder, wait for the warning of its end, begin again if asked."""
     place, host = Path(folder), os.environ.get("SLURMD_NODENAME", "")
     if os.environ.get("SLURM_RESTART_COUNT", "0") != "0":
         write_json(place / STARTED_AGAIN, {"host": host, **clocks(place)})
         return
     heard: list[int] = []
-    signal.signal(signal.SIGUSR2, lambda number, frame: heard.append(number))
+    signal.signal(WARNING, lambda number, frame: heard.append(number))
     write_json(place / STARTED, {"host": host, **clocks(place)})
     write_json(place / SURROUNDINGS, {"modules": {name: look_at(name) for name in modules}, "gpus": gpus()})
     deadline = time.monotonic() + seconds

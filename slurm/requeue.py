@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 
 ASK_SECONDS = 60.0  # for one call; a busy controller is slow long before it is away
+BRIEFLY_SECONDS = 3.0
 PATIENCE_SECONDS = 600.0
 WARNED_SECONDS = 360.0  # before its time limit, a job that had to stop was warned of it
 # What trying again does not mend. Everything else is taken for a controller that is away or busy.
@@ -83,20 +84,32 @@ def why_stopped(shown: str, now: float | None = None) -> str:
     return "time limit" if state == "RUNNING" and left < WARNED_SECONDS else ""
 
 
+def time_left(job: str) -> float | None:
+    """Seconds until SLURM will end a running job; None when it is to leave at once, or nobody knows.
+
+    Asks once and briefly: of a preemption's grace every second counts.
+    """
+    shown, _ = _scontrol("show", "job", "--oneliner", job, seconds=BRIEFLY_SECONDS)
+    if shown is None or _time(field_of(shown, "PreemptTime")) is not None:
+        return None
+    end = _time(field_of(shown, "EndTime"))
+    return None if end is None else end - time.time()
+
+
 def field_of(shown: str, name: str) -> str:
     """One field of what ``scontrol show --oneliner`` printed; empty when it has none."""
     found = re.search(rf"(?:^|\s){name}=(\S+)", shown)
     return found.group(1) if found else ""
 
 
-def _scontrol(*words: str) -> tuple[str | None, str]:
+def _scontrol(*words: str, seconds: float = ASK_SECONDS) -> tuple[str | None, str]:
     """What scontrol printed, or None and why it did not do as asked."""
     environment = {**os.environ, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}  # seconds since the epoch
     try:
         done = subprocess.run(["scontrol", *words], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-                              text=True, timeout=ASK_SECONDS, check=False)  # fmt: skip
+                              text=True, timeout=seconds, check=False)  # fmt: skip
     except subprocess.TimeoutExpired:
-        return None, f"scontrol did not answer within {ASK_SECONDS:.0f} s"
+        return None, f"scontrol did not answer within {seconds:.0f} s"
     except OSError as error:
         return None, f"scontrol cannot be run: {error.strerror}; not found"
     if done.returncode != 0:

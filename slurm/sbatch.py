@@ -17,11 +17,10 @@ from submitit.core.utils import DelayedSubmission
 
 from slurm.arrays import JobArray, index_list
 from slurm.element import run_element, write_elements
-from slurm.executor import Resources
+from slurm.hearing import WARNING, warning_seconds
 from slurm.notes import ELEMENTS_NAME
 from slurm.profiles import ClusterProfile
 
-WARNING_SECONDS = 120  # from the signal to the time limit: to save a large checkpoint on a slow disk
 PICKLE_NAME = "job.pkl"
 SCRIPT_NAME = "submission.sh"
 # As submitit names what belongs to one element.
@@ -88,12 +87,13 @@ def script(array: JobArray, name: str, folder: Path, dependency: str, around: Su
         wckey=None,
         stderr_to_stdout=True,
         # srun does not take the number of CPUs over from sbatch, and would bind a task to one of them
-        srun_args=["--kill-on-bad-exit=1", f"--cpus-per-task={cpus}"],
+        # Other ranks leave before rank 0, which measures alone: a site may have srun end it for that.
+        srun_args=["--kill-on-bad-exit=1", "--wait=0", f"--cpus-per-task={cpus}"],
         setup=_setup(folder, around),
         teardown=_teardown(folder, around.python),
         additional_parameters={
             "array": index_list(array.elements) + (f"%{array.throttle}" if array.throttle else ""),
-            "signal": f"USR2@{warning_seconds(wanted)}",
+            "signal": f"{WARNING.name.removeprefix('SIG')}@{warning_seconds(wanted.minutes)}",
             "requeue" if profile.requeue else "no-requeue": True,
             # a child of a job that failed would otherwise wait for ever
             "kill-on-invalid-dep": "yes",
@@ -102,11 +102,6 @@ def script(array: JobArray, name: str, folder: Path, dependency: str, around: Su
     )
     writer.parameters["map_count"] = len(array.elements)  # has submitit name logs by array and index
     return writer.text()
-
-
-def warning_seconds(resources: Resources) -> int:
-    """How long before the time limit a job is told: two minutes, or a quarter of a short job."""
-    return WARNING_SECONDS if resources.minutes is None else max(5, min(WARNING_SECONDS, resources.minutes * 15))
 
 
 def write_array(array: JobArray, name: str, folder: Path, dependency: str, around: Surroundings) -> Path:

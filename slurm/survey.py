@@ -125,7 +125,8 @@ class Survey:
         if self._accounting_off:
             self.trouble += (f"{silence}: how {len(wanted)} jobs ended is told by their folders only",)
         by_position = {(_token(row), row.index): row for row in rows}
-        known = {token for token, _ in by_position}
+        # slurmctld that lost an array leaves rows of it behind in accounting, as if they still waited.
+        known = {_token(row) for row in rows if is_final(row.state)}
         for key, entry in wanted.items():
             row = by_position.get(_position(entry))
             siblings = evidence[key].siblings or entry.submission.token in known

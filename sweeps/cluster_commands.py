@@ -34,7 +34,7 @@ def submit(
     from sweeps.submission import submit as hand_in
 
     store, written = Store(runs), load_spec(spec)[0]
-    profile = profile_of(cluster or written.cluster)
+    profile = profile_of(written.cluster if cluster is None else cluster)
     with rounds_of(spec, store, profile) as rounds:
         # Of a search, the points that may be open at a time: `run` asks for more as they come in.
         plan = rounds.plan if dry_run else rounds.advance(rounds.plan.statuses) or rounds.plan

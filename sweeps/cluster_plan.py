@@ -21,6 +21,7 @@ class ClusterPlan:
     """
 
     name: str
+    on_gpus: bool
     priced: bool
     allocations: Mapping[str, Allocation]
     arrays: Sequence[Preview]
@@ -37,4 +38,6 @@ def plan_on_cluster(plan: Plan, store: Store, profile: ClusterProfile) -> tuple[
     allocator = Allocator(profile, made.plan, store)
     allocations = {stage.key: allocator.of(stage.key) for stage in made.plan.missing()}
     priced = profile.cost_per_gpu_hour is not None
-    return made.plan, ClusterPlan(profile.name, priced, allocations, made.previews, [*said, *made.words])
+    return made.plan, ClusterPlan(
+        profile.name, allocator.on_gpus, priced, allocations, made.previews, [*said, *made.words]
+    )

@@ -31,7 +31,7 @@ def run(spec: Spec, runs: Runs = RUNS, workers: Workers = None, cluster: Cluster
     """Plan a sweep, run what is missing, here or on a cluster, collect the results and write the report."""
     from sweeps.spec import load_spec
 
-    name = cluster or load_spec(spec)[0].cluster
+    name = load_spec(spec)[0].cluster if cluster is None else cluster
     if name is None or name == "local":
         _run(spec, runs, workers, command=f"tokscale run {spec}")
         return
@@ -50,7 +50,7 @@ def plan(spec: Spec, cluster: Cluster = None, runs: Runs = RUNS, as_json: Json =
 
     store = Store(runs)
     made, there = make_plan(spec, store), None
-    name = cluster or made.spec.cluster
+    name = made.spec.cluster if cluster is None else cluster
     if name is not None and name != "local":
         from sweeps.cluster_commands import profile_of
         from sweeps.cluster_plan import plan_on_cluster

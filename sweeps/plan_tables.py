@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,10 @@ _ALWAYS = (StageState.new, StageState.done, StageState.running, StageState.faile
 
 def plan_table(plan: Plan, cluster: ClusterPlan | None = None) -> Group:
     """Trials (the first of many), stages by kind with states and cost, and the arrays that a submission would make."""
-    parts: list[Any] = [_trials(plan), *([Text(plan.asked)] if plan.asked else []), _kinds(plan, cluster)]
+    asked = [Text(plan.asked)] if plan.asked else []
+    if not plan.trials:  # a search that has not begun
+        return Group(Text(plan.spec.name), *asked)
+    parts: list[Any] = [_trials(plan), *asked, _kinds(plan, cluster)]
     if cluster is not None:
         parts += _arrays(cluster)
     return Group(*parts)
@@ -84,7 +88,9 @@ def _kinds(plan: Plan, cluster: ClusterPlan | None) -> Table:
     if cluster is None:
         columns += ["memory"]
     else:
-        columns += ["GPUs", "micro-batch", "hours", "GPU hours", *(["cost"] if cluster.priced else [])]
+        what = "GPU" if cluster.on_gpus else "process"
+        columns += [f"{what}s" if cluster.on_gpus else "processes", "micro-batch", "hours", f"{what} hours"]
+        columns += ["cost"] if cluster.priced else []
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for row in [*rows, *([_total(rows)] if cluster is not None else [])]:
@@ -103,10 +109,12 @@ def _arrays(cluster: ClusterPlan) -> list[Any]:
     table = Table(title="arrays that a submission would make", box=None, title_justify="left")
     for name in ("name", "elements", "nodes", "GPUs a node", "CPUs a node", "memory", "time limit"):
         table.add_column(name, justify="left" if name == "name" else "right")
-    for array in cluster.arrays:
-        asked = array.resources
+    for (name, elements, asked), alike in Counter(
+        (array.name.rpartition(".")[0], array.elements, array.resources) for array in cluster.arrays
+    ).items():
         table.add_row(
-            array.name.rpartition(".")[0], str(array.elements), str(asked.nodes), str(asked.gpus), str(asked.cpus),
+            name if alike == 1 else f"{alike} x {name}",
+            *(str(number) for number in (elements, asked.nodes, asked.gpus, asked.cpus)),
             "default" if asked.memory_gb is None else f"{asked.memory_gb:g} GB",
             "default" if asked.minutes is None else f"{asked.minutes // 60}:{asked.minutes % 60:02} h",
         )  # fmt: skip

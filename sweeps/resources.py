@@ -147,8 +147,8 @@ class Allocator:
             what = "GPU memory" if self.on_gpus else "memory of one process"
             raise UsageError(
                 f"a {kind} stage does not fit into the {what} of cluster {self.profile.name!r}", where=key,
-                given=f"{least / 2**30:.1f} GB for weights, gradients, moments and a single image",
-                allowed=f"{budget / 2**30:.1f} GB, what {total:g} GB leave; a smaller size, or a `where:`",
+                given=f"{least / 2**30:.2g} GB for weights, gradients, moments and a single image",
+                allowed=f"{max(budget, 0.0) / 2**30:.2g} GB, what {total:g} GB leave; a smaller size, or a `where:`",
             )  # fmt: skip
 
     def _devices(self, kind: str, cost: StageCost) -> int:

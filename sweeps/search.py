@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -11,11 +12,18 @@ from sweeps.search_log import FILE_NAME, Point, read_points
 from sweeps.search_space import Space
 from sweeps.spec import SpecFile, SweepSpec
 from sweeps.store import Store
+from tokscale import cost
 from tokscale.errors import ConfigError
 from tokscale.stage import Stage, canonical
 
 MOST_DRAWS = 200
 """draws in a row without a feasible point, after which a search counts as one that has no more"""
+
+# Measures of the stages that a trial may be without; all others are taken of every tokenizer.
+MEASURED_BY = {
+    "ar_loss": "probe", "ar_bits_per_image": "probe", "ar_bits_per_pixel": "probe",
+    "gfd": "generation", "precision": "generation", "recall": "generation",
+}  # fmt: skip
 
 
 class Search:
@@ -36,7 +44,23 @@ class Search:
         self._trials: dict[int, tuple[Trial, ...]] = {}
         self._by_cell: dict[str, list[Point]] = {}
         self._size = 0
+        self._check_measured()
         self.reload()
+
+    def _check_measured(self) -> None:
+        """Raise ``ConfigError`` for an objective or a pruner that no stage of these trials would ever measure."""
+        asked = [(f"search.objectives.{number}", one.measure, MEASURED_BY.get(one.measure))
+                 for number, one in enumerate(self.config.objectives)]  # fmt: skip
+        if self.config.pruner is not None:
+            asked.append(("search.pruner", f"on: {self.config.pruner.on}", self.config.pruner.on))
+        varied = {path.split(".")[0] for path in [*self.spec.grid, *self.config.space]}
+        for place, words, kind in asked:
+            needed = ("probe",) if kind == "probe" else ("probe", "generation") if kind == "generation" else ()
+            for section in needed:
+                if section not in varied and self.spec.trial.get(section, {}) is None:
+                    raise ConfigError(f"no stage of these trials measures this: they have no {section}",
+                                      where=self.file.place(place), given=f"{words}, with {section}: null",
+                                      allowed=f"a {section}, or another measure")  # fmt: skip
 
     @property
     def folder(self) -> Path:
@@ -113,7 +137,19 @@ class Search:
             words.append(f"{infeasible} not feasible")
         if self.others:
             words.append(f"{self.others} of an earlier spec left out")
+        if to_come and (ends := self._flops_at_the_corners()):
+            words.append(f"a trial takes {' to '.join(ends)} from one corner of the space to the other")
         return f"search ({self.config.sampler}): {', '.join(words)}"
+
+    def _flops_at_the_corners(self) -> list[str]:
+        """FLOPs of a trial where all settings are the first of their range or list, and the last; the smaller first."""
+        found = set()
+        for ends in (0, -1):
+            params = {path: dimension.ends[ends] for path, dimension in self.space.dimensions.items()}
+            with contextlib.suppress(ConfigError):  # these settings do not go together
+                for trial in self.space.trials(self.space.rows(self.space.cells[ends], params), where=False):
+                    found.add(sum(cost.stage_cost(stage.kind, trial.config).flops for stage in trial.stages))
+        return [f"{flops:.2g} FLOP" for flops in sorted(found)]
 
     def stages_of_none_but(self, trials: Sequence[Trial]) -> list[Stage]:
         """The stages that nobody needs without these trials."""

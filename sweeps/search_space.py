@@ -39,6 +39,11 @@ class Dimension:
         step = self.step or (1 if self.whole else None)
         return math.inf if step is None else round((self.high - self.low) / step) + 1
 
+    @property
+    def ends(self) -> tuple[Any, Any]:
+        """The first and the last of its values."""
+        return (self.choices[0], self.choices[-1]) if self.choices else (self.tidy(self.low), self.tidy(self.high))
+
     def value(self, index: int) -> Any:
         """The value of an index below ``size``, in rising order."""
         if self.choices:

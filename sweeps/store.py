@@ -92,7 +92,7 @@ class Store:
         """Raise ``StoreError`` when the runs folder cannot be made or written to, or has no room for so many bytes."""
         probe = self.root / f".writable-{os.getpid()}"
         # An empty file fits on a full disk.
-        write_atomically(probe, bytes(1 << 16))
+        write_atomically(probe, bytes(1 << 15))
         probe.unlink(missing_ok=True)
         room = os.statvfs(self.root)
         free = room.f_bavail * room.f_frsize

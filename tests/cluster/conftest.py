@@ -1,6 +1,5 @@
 """One real SLURM for all tests of this folder, whole and empty again after each."""
 
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,11 +17,12 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def lab() -> Iterator[Lab]:
     """Four nodes with two fake GPUs each; the path is short because Unix sockets live below it."""
-    folder = Path(tempfile.mkdtemp(prefix="lab-", dir="/tmp"))
-    lab = Lab.start(folder)
-    yield lab
-    lab.stop()
-    shutil.rmtree(folder)
+    with tempfile.TemporaryDirectory(prefix="lab-", dir="/tmp") as folder:
+        lab = Lab.start(Path(folder))
+        try:
+            yield lab
+        finally:
+            lab.stop()
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,6 @@ class Desk:
     folder: Path
     environment: Mapping[str, str]
     name: str = "two"
-    places: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def make(cls, folder: Path, lab: Lab, spec: str = SPEC, cluster: str = CLUSTER) -> Desk:

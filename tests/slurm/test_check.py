@@ -1,7 +1,6 @@
 """The words of a cluster check, and what its probe sees of this machine."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slurm.findings import of_refusal, of_waiting, profile_words
+from slurm.hearing import WARNING
 from slurm.notes import read_json
 from slurm.probe import SIGNAL, STARTED, STARTED_AGAIN, SURROUNDINGS, clocks, gpus, look_at, probe, version_of
 from slurm.profiles import ClusterProfile
@@ -60,7 +60,7 @@ def test_probe_tells_what_it_sees_and_hears(tmp_path: Path) -> None:
     while (seen := read_json(tmp_path / SURROUNDINGS)) is None:
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGUSR2)
+    process.send_signal(WARNING)
     assert process.wait(timeout=60) == 0
     started = read_json(tmp_path / STARTED)
     assert started is not None

@@ -10,8 +10,9 @@ import pytest
 from slurm.arrays import JobArray, Place, plan_arrays
 from slurm.cluster import clean_environment
 from slurm.executor import Job, Resources
+from slurm.hearing import warning_seconds
 from slurm.profiles import ClusterProfile
-from slurm.sbatch import Surroundings, dependency_text, script, warning_seconds, write_array
+from slurm.sbatch import Surroundings, dependency_text, script, write_array
 
 PROFILE = ClusterProfile(
     "a100", partition="gpu", account="12345", qos="long", constraint="a100&80g", max_minutes=1440,
@@ -44,7 +45,7 @@ def test_every_wish_is_an_option_and_no_other_is():
     assert options(text_of(around, "aftercorr:70")) == {
         "job-name": "s.probe.0badcafe", "partition": "gpu", "account": "12345", "qos": "long",
         "constraint": "a100&80g", "array": "0-2,7%3", "nodes": "2", "ntasks-per-node": "4", "cpus-per-task": "8",
-        "gpus-per-node": "4", "mem": "256512M", "time": "600", "signal": "USR2@120", "dependency": "aftercorr:70",
+        "gpus-per-node": "4", "mem": "256512M", "time": "600", "signal": "URG@120", "dependency": "aftercorr:70",
         "exclude": "n3,n7", "requeue": "", "kill-on-invalid-dep": "yes", "open-mode": "append", "export": "ALL",
         "output": "/runs/jobs/0badcafe/%A_%a_0_log.out",
     }  # fmt: skip
@@ -61,8 +62,8 @@ def test_what_is_not_said_is_left_to_the_cluster():
 
 
 def test_a_short_job_is_told_in_its_last_quarter():
-    assert [warning_seconds(Resources(minutes=minutes)) for minutes in (1, 4, 8, 60)] == [15, 60, 120, 120]
-    assert warning_seconds(Resources()) == 120
+    assert [warning_seconds(minutes) for minutes in (1, 4, 8, 60)] == [15, 60, 120, 120]
+    assert warning_seconds(None) == 120
 
 
 def test_tasks_get_all_their_cpus_and_die_together():
