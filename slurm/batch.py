@@ -142,6 +142,11 @@ class SlurmExecutor(Executor):
             for name, array in zip(names, arrays, strict=True)
         ]  # fmt: skip
 
+    @property
+    def reached(self) -> bool:
+        """Whether slurmctld answered at the last poll."""
+        return self._survey.reached
+
     def poll(self) -> dict[str, JobStatus]:
         """The newest submission of every key in all ledgers; asks the cluster at every call."""
         self._asked = time.monotonic()

@@ -16,6 +16,7 @@ from slurm.cluster import AccountRow, QueueRow
 from slurm.executor import JobState, JobStatus
 from slurm.notes import End
 
+LEFT = "it left the queue"  # how the reason of a job begins of which nobody knows what comes
 TAKEN_SECONDS = 60.0  # in which the launcher's log of an element that began and ended at once must show up
 LOST_SECONDS = 300.0  # longer than a network file system hides a file that another machine wrote
 _NEVER_SATISFIED = "DependencyNeverSatisfied"
@@ -59,6 +60,7 @@ class Evidence:
     note: End | None = None
     account: AccountRow | None = None
     siblings: bool = False  # of its array, others are known to the queue or to accounting
+    began: bool = False  # its Python said that it started
     log: Path | None = None  # the launcher's, if it has one: the job started at least once
     cancelled: bool = False  # we asked for it
     given_up: bool = False  # it could not be launched, twice
@@ -77,8 +79,13 @@ def is_held_after_launch(reason: str) -> bool:
 
 
 def needs_account(evidence: Evidence) -> bool:
-    """Whether only accounting can say more: the element is in no queue and has noted no end."""
-    return evidence.asked and evidence.row is None and _from_note(evidence) is None
+    """Whether only accounting can say more: how an element ended of which neither the queue nor a note tells."""
+    if not evidence.asked or (evidence.row is not None and _word(evidence.row.state) != "FAILED"):
+        return False  # a failed one's exit status is not in the queue
+    note = evidence.note
+    if note is not None and note.state == "cancelled" and not evidence.cancelled:
+        return evidence.row is None  # by whom?
+    return _from_note(evidence) is None
 
 
 def judge(key: str, evidence: Evidence, now: float) -> JobStatus | None:
@@ -87,12 +94,12 @@ def judge(key: str, evidence: Evidence, now: float) -> JobStatus | None:
         return JobStatus(key, JobState.failed, "its launch failed again after it was released", cause="launch",
                          log=evidence.log)  # fmt: skip
     row = evidence.row
-    if row is not None and (not is_final(row.state) or _passes(row, now)):
-        return _in_queue(key, row, evidence)
     noted = _from_note(evidence)
+    if row is not None and (not is_final(row.state) or (noted is None and _passes(row, now))):
+        return _in_queue(key, row, evidence)
     if noted is not None:
         return _ended(key, evidence, *noted)
-    for record in (row, evidence.account):
+    for record in (evidence.account, row):
         if record is not None and is_final(record.state) and not _passes(record, now):
             return _ended(key, evidence, *_from_state(record, evidence))
     if not evidence.asked:
@@ -107,8 +114,8 @@ def judge(key: str, evidence: Evidence, now: float) -> JobStatus | None:
         # lost with the whole array.
         return _ended(key, evidence, JobState.cancelled, "cancelled", "taken out of the queue before it began")
     if now - evidence.heard < LOST_SECONDS:
-        return JobStatus(key, state, "it left the queue, and how it ended is not known yet", log=evidence.log)
-    words = "it left the queue without a word" + (f" ({evidence.silence})" if evidence.silence else "")
+        return JobStatus(key, state, f"{LEFT}, and how it ended is not known yet", log=evidence.log)
+    words = f"{LEFT} without a word" + (f" ({evidence.silence})" if evidence.silence else "")
     return _ended(key, evidence, JobState.failed, "lost", words)
 
 
@@ -139,6 +146,8 @@ def _in_queue(key: str, row: QueueRow, evidence: Evidence) -> JobStatus:
         cause = "launch" if is_held_after_launch(row.reason) else ""
         return JobStatus(key, JobState.pending, reason, worker=place, cause=cause, log=evidence.log)
     reason = "being cancelled" if evidence.cancelled else _running_words(_word(row.state))
+    if is_final(row.state):
+        reason = f"{LEFT} ({reason}), and may come back"
     return JobStatus(key, JobState.running, reason, row.started, host=row.nodes or None, worker=place, log=evidence.log)
 
 
@@ -170,10 +179,18 @@ def _from_note(evidence: Evidence) -> tuple[JobState, str, str] | None:
     if note.state == "done":
         return JobState.done, "", ""
     if note.state == "cancelled":
+        if (
+            not evidence.cancelled
+            and record is not None
+            and is_final(record.state)
+            and _word(record.state) != "CANCELLED"
+        ):
+            # A SIGTERM that nobody's scancel sent: what ended the batch script ended its processes too.
+            return JobState.failed, "killed", "its batch script was killed"
         return JobState.cancelled, "cancelled", note.message or "cancelled while it ran"
     if evidence.cancelled and note.cause in ("", "cancelled"):
         return JobState.cancelled, "cancelled", note.message or "cancelled while it ran"
-    return JobState.failed, note.cause, note.message
+    return JobState.failed, note.cause or ("interrupted" if note.again else ""), note.message
 
 
 def _from_state(record: QueueRow | AccountRow, evidence: Evidence) -> tuple[JobState, str, str]:
@@ -190,6 +207,8 @@ def _from_state(record: QueueRow | AccountRow, evidence: Evidence) -> tuple[JobS
     if state is JobState.failed and not cause:
         if code is not None and code < 0:
             return state, "killed", f"killed by {_signal_name(-code)}"
+        if code is None and evidence.began:
+            return state, "killed", "it ended after its Python had begun, and could not say why"
         status = f" with status {code}" if code is not None else ""
         return state, "launch", f"it ended{status} before its Python could say why; the launcher's log: {evidence.log}"
     return state, cause, _WORDS.get(cause, "")

@@ -16,7 +16,7 @@ from slurm import cluster
 from slurm.cluster import AccountingOffError, AccountRow, ClusterError, QueueRow
 from slurm.executor import JobState, JobStatus
 from slurm.ledger import Entry, Ledgers, Submission, by_token
-from slurm.notes import End, read_end
+from slurm.notes import End, read_end, start_path
 from slurm.states import Evidence, is_final, is_held_after_launch, judge, needs_account
 
 # After so long a submission without a job id, which the cluster does not know by its name either, never got there.
@@ -89,7 +89,7 @@ class Survey:
             submission = members[0][1].submission
             gone = {entry.index for _, entry in members
                     if (token, entry.index) not in rows or is_final(rows[token, entry.index].state)}  # fmt: skip
-            notes, logs = (_notes(submission.folder, gone), _logs(submission)) if gone else ({}, {})
+            (notes, began), logs = (_notes(submission.folder, gone), _logs(submission)) if gone else (({}, set()), {})
             for key, entry in members:
                 row, log = rows.get((token, entry.index)), logs.get(entry.index)
                 if row is not None and row.nodes:
@@ -98,7 +98,8 @@ class Survey:
                 found[key] = Evidence(
                     heard=max(heard, _modified(log)) if row is None and log is not None else heard,
                     asked=self.reached and submission.job is not None,
-                    row=row, note=notes.get(entry.index), log=log, siblings=token in in_queue,
+                    row=row, note=notes.get(entry.index), log=log,
+                    siblings=token in in_queue, began=entry.index in began,
                     cancelled=submission.marked("cancelled", entry.index),
                     given_up=submission.marked("given up", entry.index),
                     hopeless=submission.marked("hopeless", entry.index),
@@ -250,12 +251,14 @@ def _why_blocked(entry: Entry, statuses: Mapping[str, JobStatus]) -> str:
     return ""
 
 
-def _notes(folder: Path, indices: Iterable[int]) -> dict[int, End]:
+def _notes(folder: Path, indices: Iterable[int]) -> tuple[dict[int, End], set[int]]:
+    """The ends that elements of an array noted, by index, and the indices of those whose Python began."""
     with contextlib.suppress(OSError):
         names = {path.name for path in (folder / "ends").iterdir()}
         notes = {index: read_end(folder, index) for index in indices if f"{index}.json" in names}
-        return {index: note for index, note in notes.items() if note is not None}
-    return {}
+        began = {index for index in indices if start_path(folder, index).name in names}
+        return {index: note for index, note in notes.items() if note is not None}, began
+    return {}, set()
 
 
 def _logs(submission: Submission) -> dict[int, Path]:

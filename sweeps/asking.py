@@ -13,13 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from slurm.profiles import ClusterProfile, load_profile
+from slurm.profiles import ClusterProfile
 from sweeps import marks
 from sweeps.dashboard import FILE_NAME, Dashboard
 from sweeps.feasibility import INVALID, Feasibility
 from sweeps.grid import Trial
 from sweeps.outcomes import PRUNED, Judge, Outcome, front, is_open
 from sweeps.planning import Plan, plan_of
+from sweeps.profiles import profile_of
 from sweeps.resources import Allocator
 from sweeps.rounds import Rounds
 from sweeps.search import MOST_DRAWS, Search, in_vain
@@ -241,7 +242,7 @@ class _Cost:
         spec = rounds.plan.spec
         asks = any("gpu_hours" in limit.expression.names for limit in rounds.config.limits())
         if profile is None and spec.cluster is not None and asks:
-            profile = load_profile(spec.cluster)
+            profile = profile_of(spec.cluster)
         self._profile = profile
         self._allocator: tuple[Plan, Allocator] | None = None
 

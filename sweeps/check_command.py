@@ -13,10 +13,11 @@ from sweeps.commands import RUNS, Json, Runs
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
     from rich.table import Table
 
+    from slurm.check import ClusterCheck
     from slurm.findings import Finding
-    from slurm.profiles import ClusterProfile
 
 MODULES = ("tokscale", "torch", "lightning", "submitit")
 _STYLES = {"works": "green", "does not": "red", "could not be tried": "yellow"}
@@ -44,22 +45,15 @@ def cluster(
 
     from slurm.check import ClusterCheck
     from sweeps import tables
+    from sweeps.profiles import profile_of
     from sweeps.submission import PACKAGES
 
-    profile = _profile(name)
     existed = runs.exists()
     folder = runs.absolute() / f"check-{uuid.uuid4().hex[:8]}"
     screen = tables.console()
-    findings = []
+    check = ClusterCheck(profile_of(name), folder, PACKAGES, MODULES, patience)
     try:
-        with contextlib.ExitStack() as stack:
-            shown = stack.enter_context(screen.status(f"checking {name}")) if screen.is_terminal else None
-            # Closed, so that Ctrl-C cleans up too, wherever it strikes.
-            lines = ClusterCheck(profile, folder, PACKAGES, MODULES, patience).findings()
-            for finding in stack.enter_context(contextlib.closing(lines)):
-                findings.append(finding)
-                if shown is not None:
-                    shown.update(f"checking {name}: {finding.subject} {finding.state}")
+        findings = _watched(check, screen, name)
     finally:
         if not existed:
             with contextlib.suppress(OSError):
@@ -75,21 +69,17 @@ def cluster(
         raise typer.Exit(1)
 
 
-def _profile(name: str) -> ClusterProfile:
-    from slurm.profiles import LOCAL, ProfileError, load_profile, load_profiles, profile_files
-    from tokscale.errors import UsageError, one_of
-
-    try:
-        if name == LOCAL.name:
-            known = [one for one in load_profiles() if one != LOCAL.name]
-            places = " and ".join(str(path) for path in profile_files())
-            raise UsageError(
-                "this machine is no cluster: there is nothing to check", where="tokscale cluster check", given=name,
-                allowed=one_of(known) if known else f"a profile in {places}",
-            )  # fmt: skip
-        return load_profile(name)
-    except ProfileError as error:
-        raise UsageError(error.what, where=error.where, given=error.given, allowed=error.allowed) from None
+def _watched(check: ClusterCheck, screen: Console, name: str) -> list[Finding]:
+    """The findings of a check, of which a terminal shows the newest."""
+    findings = []
+    with contextlib.ExitStack() as stack:
+        shown = stack.enter_context(screen.status(f"checking {name}")) if screen.is_terminal else None
+        # Closed, so that Ctrl-C cleans up too, wherever it strikes.
+        for finding in stack.enter_context(contextlib.closing(check.findings())):
+            findings.append(finding)
+            if shown is not None:
+                shown.update(f"checking {name}: {finding.subject} {finding.state}")
+    return findings
 
 
 def _table(findings: Sequence[Finding]) -> Table:

@@ -28,6 +28,8 @@ def submit(
 ) -> None:
     """Submit to a cluster what a sweep wants and nobody has done or has in hand; safe to repeat at any time."""
     from sweeps import submission_words
+    from sweeps.planning import check_trainable
+    from sweeps.profiles import profile_of
     from sweeps.rounds import rounds_of
     from sweeps.spec import load_spec
     from sweeps.store import Store
@@ -38,6 +40,7 @@ def submit(
     with rounds_of(spec, store, profile) as rounds:
         # Of a search, the points that may be open at a time: `run` asks for more as they come in.
         plan = rounds.plan if dry_run else rounds.advance(rounds.plan.statuses) or rounds.plan
+        check_trainable(plan)  # also when it is dry: that says what the real one would do
         made = hand_in(plan, store, profile, dry_run=dry_run, say=_say)
     typer.echo(submission_words.as_json(made) if as_json else submission_words.report(made))
     if made.remaining:
@@ -78,6 +81,7 @@ def retry(
     from sweeps import control, submission_words
     from sweeps.history import read_history
     from sweeps.inspection import open_sweep
+    from sweeps.profiles import profile_of
     from sweeps.submission import found_on_cluster, submitting_alone
     from sweeps.submission import submit as hand_in
 
@@ -97,25 +101,6 @@ def retry(
     typer.echo(submission_words.report(made))
     if made.remaining:
         raise typer.Exit(1)
-
-
-def profile_of(name: str | None) -> ClusterProfile:
-    """The profile of a cluster by name; raises ``UsageError`` when there is none, or when it is this machine."""
-    from slurm.profiles import LOCAL, ProfileError, load_profile, load_profiles, profile_files
-    from tokscale.errors import UsageError, one_of
-
-    try:
-        if name is None or name == LOCAL.name:
-            known = [one for one in load_profiles() if one != LOCAL.name]
-            places = " and ".join(str(path) for path in profile_files())
-            raise UsageError(
-                "no cluster is named" if name is None else "this machine is no cluster: `tokscale run` works here",
-                where="--cluster, or `cluster:` in the spec", given=name,
-                allowed=one_of(known) if known else f"a profile in {places}",
-            )  # fmt: skip
-        return load_profile(name)
-    except ProfileError as error:
-        raise UsageError(error.what, where=error.where, given=error.given, allowed=error.allowed) from None
 
 
 def _last_profile(plan: Plan, store: Store) -> ClusterProfile:

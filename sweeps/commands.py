@@ -35,8 +35,8 @@ def run(spec: Spec, runs: Runs = RUNS, workers: Workers = None, cluster: Cluster
     if name is None or name == "local":
         _run(spec, runs, workers, command=f"tokscale run {spec}")
         return
-    from sweeps.cluster_commands import profile_of
     from sweeps.cluster_run import run_on_cluster
+    from sweeps.profiles import profile_of
 
     if not run_on_cluster(spec, runs, profile_of(name), command=f"tokscale run {spec} --cluster {name}"):
         raise typer.Exit(1)
@@ -52,8 +52,8 @@ def plan(spec: Spec, cluster: Cluster = None, runs: Runs = RUNS, as_json: Json =
     made, there = make_plan(spec, store), None
     name = made.spec.cluster if cluster is None else cluster
     if name is not None and name != "local":
-        from sweeps.cluster_commands import profile_of
         from sweeps.cluster_plan import plan_on_cluster
+        from sweeps.profiles import profile_of
 
         made, there = plan_on_cluster(made, store, profile_of(name))
     if as_json:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from slurm.executor import Resources
 from slurm.profiles import ClusterProfile
 from sweeps.planning import Plan
 from sweeps.store import StageState, Store
-from tokscale.cost import StageCost
+from tokscale.cost import StageCost, label
 from tokscale.errors import StoreError, UsageError
 
 # Of the rate that training reaches: encoding waits for images, and sampling reads all weights for one token a time.
@@ -73,7 +73,7 @@ class Rates:
 
 
 def measured_rates(plan: Plan, store: Store, *, on_gpus: bool) -> dict[str, float]:
-    """FLOP per device-second over finished stages of each kind, of those that ran on this sort of device."""
+    """FLOP per device-second over finished stages of each kind, of those that jobs of a cluster ran."""
     spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
     for key, stage in plan.stages.items():
         flops_seconds = spent[stage.kind]
@@ -86,7 +86,8 @@ def measured_rates(plan: Plan, store: Store, *, on_gpus: bool) -> dict[str, floa
         if record is None:
             continue
         gpu_seconds = float(record.measures.get("gpu_seconds", 0.0))
-        if on_gpus != (gpu_seconds > 0):
+        # What ran outside of a cluster ran on another machine, whatever its folder says now.
+        if not record.provenance.get("job") or (on_gpus and gpu_seconds == 0):
             continue
         processes = int(record.provenance.get("world_size", 1) or 1)
         seconds = gpu_seconds if on_gpus else processes * float(record.measures.get("wall_seconds", 0.0))
@@ -115,15 +116,15 @@ class Allocator:
 
     def _allocate(self, kind: str, cost: StageCost, key: str) -> Allocation:
         self._check_fits(kind, cost, key)
-        devices = self._devices(kind, cost)
+        nodes, per_node = self._devices(kind, cost)
+        devices = nodes * per_node
         micro_batch = self._micro_batch(cost, devices)
         hours = self._hours(kind, cost, devices)
-        per_node = min(devices, self.profile.gpus_per_node or 1)
         resources = Resources(
             gpus=per_node if self.on_gpus else 0,
             cpus=per_node * (self.profile.cpus_per_gpu or (CPUS_PER_GPU if self.on_gpus else 1)),
             memory_gb=self._memory_gb(cost, devices, per_node, micro_batch),
-            nodes=math.ceil(devices / per_node),
+            nodes=nodes,
             tasks=per_node,
             minutes=self._minutes(hours),
         )
@@ -145,34 +146,45 @@ class Allocator:
         if budget is not None and least > budget:
             total = self.profile.gpu_memory_gb if self.on_gpus else self.profile.memory_per_gpu_gb
             what = "GPU memory" if self.on_gpus else "memory of one process"
+            needed, mend = (
+                ("weights, gradients, moments and a single image", "a smaller size") if cost.batch
+                else ("a batch of images that are coded or sampled", "a smaller size or generation.batch_size")
+            )  # fmt: skip
             raise UsageError(
-                f"a {kind} stage does not fit into the {what} of cluster {self.profile.name!r}", where=key,
-                given=f"{least / 2**30:.2g} GB for weights, gradients, moments and a single image",
-                allowed=f"{max(budget, 0.0) / 2**30:.2g} GB, what {total:g} GB leave; a smaller size, or a `where:`",
+                f"a {kind} stage does not fit into the {what} of cluster {self.profile.name!r}", where=self._label(key),
+                given=f"{least / 2**30:.2g} GB for {needed}",
+                allowed=f"{max(budget, 0.0) / 2**30:.2g} GB, what {total:g} GB leave; {mend}, or a `where:`",
             )  # fmt: skip
 
-    def _devices(self, kind: str, cost: StageCost) -> int:
-        """The fewest devices that finish within one job's time limit; the most there are when none does."""
+    def _label(self, key: str) -> str:
+        """A stage by the tokenizer of a trial that wants it."""
+        wanted = [trial for trial in self.plan.trials if any(stage.key == key for stage in trial.stages)]
+        return f"{label(wanted[0].config)} ({key})" if wanted else key
+
+    def _devices(self, kind: str, cost: StageCost) -> tuple[int, int]:
+        """Nodes and devices on each: the fewest that finish within one job's time limit, or the most there are."""
         if not cost.batch:
-            return 1
+            return 1, 1
         target = TARGET_HOURS if self.profile.max_minutes is None else self.profile.max_minutes / 60
-        chosen = 1
-        for devices in self._choices(cost.batch):
-            chosen = devices
-            hours = self._hours(kind, cost, devices)
+        chosen = (1, 1)
+        for chosen in self._choices(cost.batch):
+            hours = self._hours(kind, cost, math.prod(chosen))
             if hours is None or TIME_MARGIN * hours <= target:
                 break
         return chosen
 
-    def _choices(self, batch: int) -> Iterator[int]:
-        """Numbers of devices that share a batch equally: powers of two within a node, then whole nodes."""
-        per_node = self.profile.gpus_per_node or 1
-        most = min(self.profile.max_gpus or per_node, batch)
-        within = [2**power for power in range(per_node.bit_length()) if 2**power < per_node]
-        whole = [nodes * per_node for nodes in range(1, most // per_node + 1)]
-        for devices in [*within, *whole]:
-            if devices <= most and batch % devices == 0:
-                yield devices
+    def _choices(self, batch: int) -> list[tuple[int, int]]:
+        """Nodes and devices on each that share a batch equally, the fewest first.
+
+        Of one node powers of two, or all; of several, all of each or the largest power of two.
+        """
+        whole = self.profile.gpus_per_node or 1
+        most = min(self.profile.max_gpus or whole, batch)
+        powers = [2**power for power in range(whole.bit_length())]
+        found = [(1, devices) for devices in {*powers, whole}]
+        found += [(nodes, devices) for nodes in range(2, most + 1) for devices in {powers[-1], whole}]
+        fitting = [one for one in found if math.prod(one) <= most and batch % math.prod(one) == 0]
+        return sorted(fitting, key=lambda one: (math.prod(one), one[0]))
 
     def _micro_batch(self, cost: StageCost, devices: int) -> int | None:
         """Images of one forward pass on one device; None when the whole share fits."""
@@ -186,7 +198,10 @@ class Allocator:
 
     def _hours(self, kind: str, cost: StageCost, devices: int) -> float | None:
         rate = self.rates.of(kind)
-        return None if rate is None else (START_SECONDS + cost.flops / (rate * devices)) / 3600
+        if rate is None:
+            return None
+        start = 0.0 if kind in self.rates.measured else START_SECONDS  # a measured rate has it in it
+        return (start + cost.flops / (rate * devices)) / 3600
 
     def _minutes(self, hours: float | None) -> int | None:
         """A time limit with room for what the estimate does not know, from a ladder of doublings."""

@@ -21,6 +21,7 @@ from slurm.executor import Job, JobStatus
 from slurm.notes import read_bad_nodes
 from slurm.profiles import ClusterProfile
 from slurm.snapshot import take_snapshot
+from slurm.states import LEFT
 from sweeps.history import read_history, write_history
 from sweeps.marks import who
 from sweeps.planning import Plan, check_trainable
@@ -29,14 +30,13 @@ from sweeps.resources import Allocator, with_memory
 from sweeps.standing import standings
 from sweeps.store import StageState, Store, trial_rows
 from tokscale import claim
-from tokscale.errors import WorkError
+from tokscale.errors import UsageError, WorkError
 from tokscale.stage import KINDS
 
 TARGET = "tokscale.stages:run"
 PACKAGES = ("tokscale", "slurm")  # all that a job imports of ours
 LEDGER_NAME = "submissions.jsonl"
 JOBS_NAME = "jobs"
-_IN_LIMBO = "it left the queue"  # the executor's words
 _LEASE = 60.0  # seconds; a submitter on another machine that died is taken over after this
 _BYTES_PER_STAGE = 16_384  # description, folders, and its share of the launcher's files
 _SNAPSHOT_BYTES = 8 << 20
@@ -75,6 +75,7 @@ def submit(plan: Plan, store: Store, profile: ClusterProfile, *, dry_run: bool =
     if dry_run:
         return _Submitting(plan, store, profile, say, dry_run=True).preview()
     check_trainable(plan)
+    _check_path(store)
     store.check_writable(_room(plan))
     with submitting_alone(store, say) as held:
         return _Submitting(plan, store, profile, say).submit(held)
@@ -113,7 +114,7 @@ def living(jobs: Mapping[str, JobStatus]) -> set[str]:
     A job that left the queue and of which nothing more is known yet is none of them: SLURM takes a dependency on such a
     one for fulfilled, or for impossible.
     """
-    return {key for key, job in jobs.items() if not job.state.final and not job.reason.startswith(_IN_LIMBO)}
+    return {key for key, job in jobs.items() if not job.state.final and not job.reason.startswith(LEFT)}
 
 
 @contextmanager
@@ -145,6 +146,9 @@ class _Submitting:
         executor = open_executor(store, profile, plan.spec.name)
         self.jobs = executor.poll()
         self.trouble = executor.trouble
+        if self.trouble and not dry_run and not executor.reached:
+            raise WorkError("nothing is submitted: the cluster does not answer", where=profile.name,
+                            given="; ".join(self.trouble), allowed="the same command again, when it does")  # fmt: skip
         found = standings(plan, store, self.jobs)
         for key in faults.keys() & found.keys() if dry_run else ():
             found[key] = replace(found[key], state=StageState.interrupted)
@@ -236,6 +240,14 @@ def cluster_errors_as_ours(remark: str = "") -> Iterator[None]:
     except ClusterError as error:
         what = f"{error.what}; {remark}" if remark else error.what
         raise WorkError(what, where=error.where, given=error.given, allowed=error.allowed) from error
+
+
+def _check_path(store: Store) -> None:
+    """Raise ``UsageError`` for a runs folder whose name SLURM would read as something else."""
+    path = str(store.root.absolute())
+    if odd := [letter for letter in "%\\\n" if letter in path]:
+        raise UsageError("SLURM cannot write its logs below this runs folder", where=path, given=repr("".join(odd)),
+                         allowed="a path without percent signs, backslashes and line breaks")  # fmt: skip
 
 
 def _room(plan: Plan) -> int:

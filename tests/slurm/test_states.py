@@ -110,7 +110,7 @@ def test_a_controller_that_does_not_answer_decides_nothing():
 def test_accounting_is_asked_only_where_nothing_else_knows():
     assert needs_account(Evidence(heard=NOW))
     assert needs_account(Evidence(heard=NOW, note=note("stopped", requeued=True)))
-    for known in ({"row": ROW}, {"row": row(state="FAILED")}, {"note": note("done")}, {"asked": False}):
+    for known in ({"row": ROW}, {"row": row(state="TIMEOUT")}, {"note": note("done")}, {"asked": False}):
         assert not needs_account(Evidence(heard=NOW, **known))
 
 
@@ -160,3 +160,27 @@ def test_an_element_that_vanished_from_a_living_array_before_it_began_was_taken_
     assert verdict(heard=NOW - TAKEN_SECONDS + 1, siblings=True).state is JobState.pending  # its log may show up yet
     assert verdict(heard=long_ago, siblings=True, log=Path("log")).state is JobState.running  # it began
     assert verdict(heard=long_ago, siblings=False).state is JobState.pending  # slurmctld may have lost the whole array
+
+
+def test_a_failure_without_a_word_is_asked_of_accounting_and_no_launch_failure_once_python_began():
+    failed = row(state="FAILED")
+    assert needs_account(Evidence(heard=NOW, row=failed))
+    killed = verdict(row=failed, account=replace(ACCOUNT, state="FAILED", exit_code="0:9"), began=True)
+    assert (killed.state, killed.cause) == (JobState.failed, "killed")
+    assert verdict(row=failed, began=True).cause == "killed"
+    assert verdict(row=failed, account=replace(ACCOUNT, state="FAILED", exit_code="1:0")).cause == "launch"
+
+
+def test_a_sigterm_that_no_scancel_sent_is_no_cancellation():
+    noted = note("cancelled", cause="cancelled")
+    assert needs_account(Evidence(heard=NOW, note=noted))
+    assert verdict(note=noted, account=replace(ACCOUNT, state="FAILED", exit_code="0:9")).cause == "killed"
+    assert verdict(note=noted, account=replace(ACCOUNT, state="CANCELLED by 0")).state is JobState.cancelled
+    assert verdict(note=noted).state is JobState.cancelled  # nobody else can tell
+    assert verdict(note=noted, cancelled=True, account=replace(ACCOUNT, state="FAILED")).state is JobState.cancelled
+
+
+def test_a_stop_that_could_not_be_requeued_is_an_interruption():
+    status = verdict(note=note("failed", again=True))
+    assert (status.state, status.cause) == (JobState.failed, "interrupted")
+    assert verdict(note=note("failed")).cause == ""

@@ -18,10 +18,10 @@ from slurm.executor import JobState, JobStatus
 from slurm.profiles import ClusterProfile
 from slurm.states import Evidence, judge
 from sweeps import submission_words
-from sweeps.cluster_commands import profile_of
 from sweeps.description import describe
 from sweeps.history import read_history, write_history
 from sweeps.planning import make_plan
+from sweeps.profiles import profile_of
 from sweeps.store import Store
 from sweeps.submission import Submission, living, submit, submitting_alone
 from tokscale import claim
