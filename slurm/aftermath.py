@@ -22,14 +22,19 @@ from slurm.notes import End, read_end, read_json, read_rank_ends, start_path
 
 MOST_RETURNS = 3  # of an element that was killed, for one cause
 _OUT_OF_MEMORY = re.compile(r"oom[-_ ]kill|out of memory|exceeded (?:job |step )?memory limit", re.IGNORECASE)
+# srun itself, to which slurmctld gave no answer when the job began.
+_NO_STEP = re.compile(
+    r"srun: error: .*(?:unable to (?:confirm allocation|create (?:job )?step|contact slurm controller)|socket timed out"
+    r"|connection failure|connection refused|zero bytes were transmitted)", re.IGNORECASE
+)  # fmt: skip
 _LAST_WORDS = 600  # characters of the launcher's log in a message
 
 
 def settle(path: Path, code: int) -> End | None:
     """Note the end of an element whose processes are gone, unless it did so itself; ``code`` is srun's exit status.
 
-    An element that was killed or ran out of memory is requeued, at most three times each. A job that is cancelled,
-    preempted or out of time is left to SLURM.
+    An element that was killed, ran out of memory or found no slurmctld is requeued, at most three times each. A job
+    that is cancelled, preempted or out of time is left to SLURM.
     """
     element = Element.here(path)
     noted = read_end(element.folder, element.index)
@@ -63,10 +68,12 @@ def _from_outside(element: Element, code: int) -> End:
         cause, message = "killed", f"killed by {_signal_name(code - 128)}"
     elif started:
         cause, message = "", f"the process exited with status {code} before its end was noted"
+    elif _NO_STEP.search(said):
+        cause, message = "lost", "srun could not begin: slurmctld did not answer it"
     else:
         cause, message = "launch", f"Python did not start the job (status {code}): {said.strip()[-_LAST_WORDS:]}"
     previous = element.previous()
-    again = cause in ("out of memory", "killed")
+    again = cause in ("out of memory", "killed", "lost")
     if again and previous is not None and previous.tally.get(cause, 0) >= MOST_RETURNS:
         again, message = False, f"{message}, {MOST_RETURNS + 1} times"
     return End(

@@ -136,11 +136,17 @@ class Pruner(Config):
     """
 
     on: Literal["tokenizer", "probe"] = "tokenizer"
-    measure: str = "loss"
-    """a word of the stage's progress file; lower is better"""
+    measure: Literal["loss", "reconstruction", "ar_loss"] = "loss"
+    """of the training batches: all losses together, a tokenizer's reconstruction, or a probe's nats per token"""
     kind: Literal["median", "hyperband"] = "median"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """share of the stage's budget that no point is denied"""
+
+    @model_validator(mode="after")
+    def _measured(self) -> Pruner:
+        if self.measure != "loss" and self.measure != {"tokenizer": "reconstruction", "probe": "ar_loss"}[self.on]:
+            raise ValueError(f"the training of a {self.on} has no {self.measure}")
+        return self
 
 
 class Limit:

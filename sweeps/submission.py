@@ -31,7 +31,7 @@ from sweeps.standing import standings
 from sweeps.store import StageState, Store, trial_rows
 from tokscale import claim
 from tokscale.errors import UsageError, WorkError
-from tokscale.stage import KINDS
+from tokscale.stage import KINDS, attempt_name
 
 TARGET = "tokscale.stages:run"
 PACKAGES = ("tokscale", "slurm")  # all that a job imports of ours
@@ -189,18 +189,20 @@ class _Submitting:
         return open_executor(self.store, self.profile, self.plan.spec.name, tuple(exclude), python_path)
 
     def _jobs(self) -> list[Job]:
-        plan, root = self.plan, Store(self.store.root.absolute())
+        plan, stages = self.plan, Store(self.store.root.absolute()).stages
         allocator = Allocator(self.profile, plan, self.store)
         most_gb = _node_memory(self.profile)
         wanted = set(self.decision.submit)
         jobs = []
         for number, key in enumerate(self.decision.submit):
-            stage, folder = plan.stages[key], root.folder(plan.stages[key])
+            # Path objects of all steps on the way would be most of the time that this takes.
+            stage, path = plan.stages[key], f"{stages}/{key}"
             allocation = with_memory(allocator.of(key), self.decision.memory.get(key, 1.0), most_gb)
             parents = [f"{kind}/{identity}" for kind, identity in stage.parents.items()]
             jobs.append(Job(
-                key=key, name=key, target=TARGET, arguments={"path": str(folder.path), **allocation.arguments},
-                log=folder.attempt(plan.statuses[key].attempts + 1) / "log.txt", resources=allocation.resources,
+                key=key, name=key, target=TARGET, arguments={"path": path, **allocation.arguments},
+                log=Path(f"{path}/{attempt_name(plan.statuses[key].attempts + 1)}/log.txt"),
+                resources=allocation.resources,
                 after=tuple(parent for parent in parents if parent in wanted or plan.statuses[parent].state.alive),
                 # later stages first: a trial is finished before the next is begun
                 priority=KINDS.index(stage.kind) * len(plan.stages) - number,

@@ -69,10 +69,15 @@ class StageFolder:
         return self.path / "artifacts"
 
     def attempt(self, number: int) -> Path:
-        return self.path / "attempts" / f"{number:02d}"
+        return self.path / attempt_name(number)
 
     def parent(self, kind: str, identity: str) -> StageFolder:
         return StageFolder(self.path.parent.parent / kind / identity)
+
+
+def attempt_name(number: int) -> str:
+    """Where an attempt keeps its things, below the folder of its stage."""
+    return f"attempts/{number:02d}"
 
 
 def identity_values(config: BaseModel) -> dict[str, Any]:

@@ -84,6 +84,21 @@ def test_python_that_did_not_start(elements: Path) -> None:
     assert "No module named 'submitit'" in end.message
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "srun: error: Unable to confirm allocation for job 34: Socket timed out on send/recv operation",
+        "srun: error: Unable to create step for job 34: Unable to contact slurm controller (connect failure)",
+        "srun: error: Unable to contact slurm controller (connect failure)",
+    ],
+)
+def test_a_step_that_slurmctld_did_not_answer_is_begun_again(elements: Path, words: str) -> None:
+    (elements.parent / "40_3_0_log.out").write_text(words + "\n")
+    end = settle(elements, 1)
+    assert end is not None
+    assert (end.cause, end.again) == ("lost", True)
+
+
 def test_signal_while_python_was_starting_is_no_launch_failure(elements: Path) -> None:
     end = settle(elements, 140)
     assert end is not None
