@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections import Counter
 from random import Random
 
@@ -110,6 +111,7 @@ def test_an_idle_worker_that_dies_costs_no_job(tmp_path, job):
         worker = finish(executor)["a"].worker
         os.kill(int(worker), signal.SIGKILL)
         eventually(lambda: not runs(worker))
+        time.sleep(0.5)  # its threads may outlive it for a moment, and hold the channel open
         executor.submit([job("b", "note", str(tmp_path / "noted"), "b")])
         status = finish(executor)["b"]
     assert status.state is JobState.done

@@ -56,12 +56,19 @@ def test_failures_are_told_as_what_they_are_and_mended_ones_too(bench):
         assert [trial.state.name for trial in study(made.store).trials][:3] == ["PRUNED", "COMPLETE", "COMPLETE"]
 
 
-def test_a_measure_that_trials_do_not_have_is_named(bench):
+def test_a_measure_that_trials_do_not_have_is_named_before_anything_runs(bench):
     made = bench(SPEC.replace("[psnr]", "[ar_loss]"))
+    with pytest.raises(ConfigError, match="they have no probe") as refusal:
+        make_plan(made.spec, made.store)
+    assert "study.yaml:12" in str(refusal.value)
+
+
+def test_a_measure_that_no_stage_of_this_version_takes_is_named_with_the_first_result(bench):
+    made = bench(SPEC.replace("[psnr]", "[lpips]"))
     with made.rounds() as rounds:
         plan = rounds.advance({})
         finish(made.store, plan.trials[0], psnr=20.0)
-        with pytest.raises(ConfigError, match="has no ar_loss") as refusal:
+        with pytest.raises(ConfigError, match="has no lpips") as refusal:
             rounds.advance(made.store.statuses(plan.stages.values()))
     assert "study.yaml:12" in str(refusal.value)
     assert "psnr" in str(refusal.value)
