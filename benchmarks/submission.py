@@ -45,6 +45,7 @@ def main() -> None:
     """Print a table with date and hardware."""
     with tempfile.TemporaryDirectory(prefix="b") as name:
         folder = Path(name)
+        folder.chmod(0o755)  # MUNGE's socket must be within everybody's reach
         (folder / "spec.yaml").write_text(SPEC.replace("SEEDS", str(list(range(40)))))
         (folder / "clusters.yaml").write_text(CLUSTERS)
         lab = Lab.start(folder / "lab")
