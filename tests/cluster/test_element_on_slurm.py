@@ -176,8 +176,11 @@ def test_controller_away_while_requeueing(lab: Lab, submit: Callable[..., Array]
     lab.stop_controller()
     os.kill(array.listening()[0], signal.SIGUSR2)
     array.wait(lambda: (end := read_end(array.folder, 0)) is not None and end.state == "stopped")
+    assert not read_end(array.folder, 0).requeued, "there was nobody to ask"
     lab.start_controller()
-    array.wait(lambda: "finished" in array.told())
+    array.wait(lambda: "finished" in array.told() and array.gone())
+    assert array.end().state == "done"
+    assert [line for line in array.told() if line.startswith("start")][1:], "it began a second time"
 
 
 def test_memory_limit_is_noted_and_returns_three_times(lab: Lab, submit: Callable[..., Array]) -> None:

@@ -39,9 +39,7 @@ def test_forty_jobs_that_wait_are_one_question_to_the_queue(closed, tmp_path):
     asked = tmp_path / "asked"
     asked.mkdir()
     for program in ("squeue", "sacct"):
-        put_before(
-            desk, tmp_path / "bin", program, f'mktemp {asked}/{program}.XXXXXX\nPATH=${{PATH#*:}} {program} "$@"'
-        )
+        put_before(desk, tmp_path / "bin", program, f'touch {asked}/{program}.$$\nPATH=${{PATH#*:}} {program} "$@"')
     text = desk.tokscale("status", desk.name)
     calls = [path.name.partition(".")[0] for path in asked.iterdir()]
     assert calls.count("squeue") == 1

@@ -5,6 +5,7 @@ A new bottleneck, loss or backbone never needs a new one: the parts say their lo
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -29,7 +30,7 @@ Named = dict[str, Tensor]
 """scalars by name"""
 
 
-class Task(pl.LightningModule):
+class Task(pl.LightningModule, ABC):
     """The part that every training shares: optimizer, learning rate, random numbers, micro-batches, and images seen.
 
     One batch of the loader is one optimizer step over this rank's share of the global batch. It is split here, into
@@ -85,9 +86,9 @@ class Task(pl.LightningModule):
             self.finish_step()
             optimizer.step()
 
+    @abstractmethod
     def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
         """The losses to add up, means over the images of ``part``, and what else is to be watched."""
-        raise NotImplementedError
 
     def finish_step(self) -> None:
         """What follows the last backward pass of a step, before the optimizer's step."""
