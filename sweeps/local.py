@@ -130,9 +130,10 @@ class _Run:
     def _landed(self, stage: Stage, job: JobStatus) -> None:
         """Take note of how a stage's job ended; what a process elsewhere was faster with goes round again."""
         self.statuses[stage.key] = self.store.status(stage)
-        parents = [f"{kind}/{identity}" for kind, identity in stage.parents.items()]
-        waits = job.state is JobState.blocked and any(key in self.todo for key in parents)
-        if self.statuses[stage.key].state not in _NOT_TO_RUN and (waits or _was_held(job)):
+        # A blocked one too: whoever held its parent may be done with it by now, and a parent that failed is seen when
+        # the stage is considered again.
+        again = job.state is JobState.blocked or _was_held(job)
+        if self.statuses[stage.key].state not in _NOT_TO_RUN and again:
             self.todo[stage.key] = stage
         elif job.state is JobState.failed:
             self._keep_failure(stage, job)

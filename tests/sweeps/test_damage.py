@@ -153,3 +153,27 @@ def test_a_failure_that_could_not_be_written_down_ends_the_run_all_the_same(tmp_
     assert [status.state for status in tokenizers] == [StageState.failed] * 2
     assert all(status.cause == "store" for status in tokenizers)
     assert all("No space left" in (status.message or "") for status in tokenizers)
+
+
+FASTER = """
+from tokscale.errors import HeldError
+from tokscale.stages import run
+def somebody_was_faster(path):
+    held = "/tokenizer/" in path
+    run(path)
+    if held:
+        raise HeldError("the stage is held by another process")
+"""
+
+
+def test_what_waited_for_a_stage_that_another_process_finished_is_run(tmp_path, monkeypatch):
+    # the stage was held when our worker asked for it, and done before its children were reported as blocked
+    (tmp_path / "errand_faster.py").write_text(textwrap.dedent(FASTER))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(local, "TARGET", "errand_faster:somebody_was_faster")
+    spec, store = tmp_path / "two.yaml", Store(tmp_path / "runs")
+    spec.write_text(TWO_TRIALS)
+    plan = make_plan(spec, store)
+    with LocalExecutor(1) as executor:
+        after = local.run_missing(plan, store, executor, Watch(plan, store, 1, Console(quiet=True)))
+    assert {status.state for status in after.statuses.values()} == {StageState.done}
