@@ -190,11 +190,22 @@ def set_throttle(job: str, most: int) -> None:
 
 def max_array_size() -> int:
     """The cluster's MaxArraySize: an index is always below it."""
+    found = _configuration(r"MaxArraySize\s*=\s*(\d+)")
+    return int(found) if found is not None else DEFAULT_ARRAY_SIZE
+
+
+def booted() -> float | None:
+    """When slurmctld began, in seconds since the epoch; None if it does not tell."""
+    found = _configuration(r"BOOT_TIME\s*=\s*(\S+)")
+    return None if found is None else _time(found)
+
+
+def _configuration(pattern: str) -> str | None:
     done = _call("scontrol", "show", "config")
     if done.returncode != 0:
         _raise(done, "scontrol cannot show the configuration", "an answer of slurmctld")
-    found = re.search(r"^MaxArraySize\s*=\s*(\d+)", done.stdout, re.MULTILINE)
-    return int(found.group(1)) if found else DEFAULT_ARRAY_SIZE
+    found = re.search(f"^{pattern}", done.stdout, re.MULTILINE)
+    return found.group(1) if found else None
 
 
 def clean_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -66,6 +66,7 @@ class Evidence:
     given_up: bool = False  # it could not be launched, twice
     hopeless: bool = False  # cancelled by us, since a job before it did not get done
     silence: str = ""  # why accounting said nothing
+    booted: float | None = None  # when slurmctld began, if that was asked
 
 
 def is_final(state: str) -> bool:
@@ -88,6 +89,11 @@ def needs_account(evidence: Evidence) -> bool:
     return _from_note(evidence) is None
 
 
+def is_unheard_of(evidence: Evidence) -> bool:
+    """Whether nothing at all tells of an element that was submitted: the queue has none of its array, no log began."""
+    return evidence.asked and evidence.row is None and evidence.log is None and not evidence.siblings
+
+
 def judge(key: str, evidence: Evidence, now: float) -> JobStatus | None:
     """The status of an element; None when squeue did not answer and nothing else tells."""
     if evidence.given_up:
@@ -108,6 +114,8 @@ def judge(key: str, evidence: Evidence, now: float) -> JobStatus | None:
         return _ended(key, evidence, JobState.blocked, "blocked", _BEFORE)
     if evidence.cancelled:
         return _ended(key, evidence, JobState.cancelled, "cancelled", "cancelled")
+    if evidence.booted is not None and evidence.heard < evidence.booted and is_unheard_of(evidence):
+        return _ended(key, evidence, JobState.failed, "lost", "slurmctld forgot it when it began again")
     state = JobState.pending if evidence.log is None else JobState.running
     if evidence.siblings and evidence.account is None and evidence.log is None and now - evidence.heard > TAKEN_SECONDS:
         # SLURM (22.05) keeps no trace of an element that was cancelled before it began; one that it lost itself, it

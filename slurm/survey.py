@@ -17,7 +17,7 @@ from slurm.cluster import AccountingOffError, AccountRow, ClusterError, QueueRow
 from slurm.executor import JobState, JobStatus
 from slurm.ledger import Entry, Ledgers, Submission, by_token
 from slurm.notes import End, read_end, start_path
-from slurm.states import Evidence, is_final, is_held_after_launch, judge, needs_account
+from slurm.states import Evidence, is_final, is_held_after_launch, is_unheard_of, judge, needs_account
 
 # After so long a submission without a job id, which the cluster does not know by its name either, never got there.
 UNCONFIRMED_SECONDS = 300.0
@@ -132,6 +132,11 @@ class Survey:
             row = by_position.get(_position(entry))
             siblings = evidence[key].siblings or entry.submission.token in known
             evidence[key] = replace(evidence[key], account=row, silence=silence, siblings=siblings)
+        forgotten = [key for key in wanted if is_unheard_of(evidence[key])]
+        if forgotten:
+            with contextlib.suppress(ClusterError):  # then time tells
+                began = cluster.booted()
+                evidence |= {key: replace(evidence[key], booted=began) for key in forgotten}
 
     def _status(
         self, key: str, entry: Entry, known: Evidence, statuses: Mapping[str, JobStatus], now: float

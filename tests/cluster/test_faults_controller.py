@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from slurm import states, submitting
+from slurm import submitting
 from slurm.cluster import ClusterError
 from slurm.executor import JobState
 from tests.cluster.chore_book import eventually, finish
@@ -46,10 +46,7 @@ def test_a_controller_that_is_away_for_a_while_costs_nothing(lab, open_executor,
     assert [len(chores.attempts(key)) for key in keys] == [1, 1]
 
 
-def test_jobs_that_a_crashed_controller_forgot_are_lost_and_can_be_submitted_again(
-    lab, open_executor, chores, monkeypatch
-):
-    monkeypatch.setattr(states, "LOST_SECONDS", 5.0)
+def test_jobs_that_a_crashed_controller_forgot_are_lost_and_can_be_submitted_again(lab, open_executor, chores):
     executor = open_executor()
     lab.ask("scontrol", "update", "partition=main", "state=down")
     eventually(lambda: not lab.queue())

@@ -101,6 +101,14 @@ def test_absence_is_waited_out_and_then_means_lost():
     assert verdict(heard=NOW - LOST_SECONDS - 1, cancelled=True).state is JobState.cancelled
 
 
+def test_what_was_last_heard_of_before_slurmctld_began_again_is_forgotten():
+    status = verdict(heard=NOW - 20, booted=NOW - 10)
+    assert (status.state, status.cause) == (JobState.failed, "lost")
+    assert verdict(heard=NOW - 5, booted=NOW - 10).state is JobState.pending
+    for known in ({"log": Path("log")}, {"siblings": True}):  # it ran and may run on; the array was kept
+        assert not verdict(heard=NOW - 20, booted=NOW - 10, **known).state.final
+
+
 def test_a_controller_that_does_not_answer_decides_nothing():
     assert verdict(asked=False, heard=0.0) is None
     assert verdict(asked=False, heard=0.0, cancelled=True) is None
