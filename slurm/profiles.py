@@ -111,10 +111,14 @@ def read_profiles(path: Path) -> dict[str, ClusterProfile]:
         mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
         where = f"{path}, line {mark.line + 1}" if mark is not None else str(path)
         what = (error.problem if isinstance(error, MarkedYAMLError) else None) or "not YAML"
-        raise ProfileError(f"cannot read cluster profiles: {what}", where=where, allowed="YAML 1.2") from error
+        allowed = "each name and each key once" if "duplicate key" in what else "YAML 1.2"
+        raise ProfileError(f"cannot read cluster profiles: {what}", where=where, allowed=allowed) from error
     if tree is None:
         return {}
     _require_mapping(tree, "cluster profiles", str(path), "names with a profile each")
+    if LOCAL.name in tree:
+        raise ProfileError("a cluster's name is taken", where=f"{path}, line {_line(tree, LOCAL.name)}",
+                           given=LOCAL.name, allowed="another name: this one is this machine's")  # fmt: skip
     return {str(name): _profile(path, str(name), tree[name], _line(tree, name)) for name in tree}
 
 
@@ -139,7 +143,10 @@ def _checked(profile: str, key: str, value: Any, where: str) -> Any:
 
     def refuse(allowed: str) -> NoReturn:
         raise ProfileError(
-            f"impossible {key} in cluster profile {profile!r}", where=where, given=value, allowed=allowed
+            f"impossible {key} in cluster profile {profile!r}",
+            where=where,
+            allowed=allowed,
+            given=f"the text {str(value)!r}" if isinstance(value, str) else value,
         )
 
     number = isinstance(value, int | float) and not isinstance(value, bool)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.commands import RUNS, Cluster, Json, Runs, Spec, Sweep
+from sweeps.commands import ASKING, RUNS, Cluster, Json, Runs, Spec, Sweep, say
 
 if TYPE_CHECKING:
     from slurm.profiles import ClusterProfile
@@ -41,7 +41,7 @@ def submit(
         # Of a search, the points that may be open at a time: `run` asks for more as they come in.
         plan = rounds.plan if dry_run else rounds.advance(rounds.plan.statuses) or rounds.plan
         check_trainable(plan)  # also when it is dry: that says what the real one would do
-        made = hand_in(plan, store, profile, dry_run=dry_run, say=_say)
+        made = hand_in(plan, store, profile, dry_run=dry_run, say=say)
     typer.echo(submission_words.as_json(made) if as_json else submission_words.report(made))
     if made.remaining:
         raise typer.Exit(1)
@@ -58,12 +58,14 @@ def cancel(
     """Cancel a sweep, one of its trials, or those for which a condition holds; they stay so until they are retried."""
     from sweeps import control, submission_words
     from sweeps.inspection import open_sweep
+    from sweeps.patience import telling
     from sweeps.submission import found_on_cluster, submitting_alone
 
     plan, store = open_sweep(sweep, runs)
     trials = control.select_trials(plan, trial, where)
-    with submitting_alone(store, _say):
-        executor, plan, jobs = found_on_cluster(plan, store, _last_profile(plan, store))
+    with submitting_alone(store, say):
+        with telling(ASKING, say):
+            executor, plan, jobs = found_on_cluster(plan, store, _last_profile(plan, store))
         made = control.plan_cancellation(plan, store, trials, plan.statuses, jobs)
         control.cancel(made, store, executor)
     typer.echo(submission_words.cancelled(plan.spec.name, len(trials), made))
@@ -81,6 +83,7 @@ def retry(
     from sweeps import control, submission_words
     from sweeps.history import read_history
     from sweeps.inspection import open_sweep
+    from sweeps.patience import telling
     from sweeps.profiles import profile_of
     from sweeps.submission import found_on_cluster, submitting_alone
     from sweeps.submission import submit as hand_in
@@ -88,8 +91,9 @@ def retry(
     plan, store = open_sweep(sweep, runs)
     trials = control.select_trials(plan, trial, None)
     store.check_writable()
-    with submitting_alone(store, _say):
-        executor, plan, jobs = found_on_cluster(plan, store, _last_profile(plan, store))
+    with submitting_alone(store, say):
+        with telling(ASKING, say):
+            executor, plan, jobs = found_on_cluster(plan, store, _last_profile(plan, store))
         forgiven = control.forgive(plan, store, trials, plan.statuses, cause)
         typer.echo(submission_words.forgiven(plan.spec.name, forgiven))
         control.end_hopeless(plan, store, plan.statuses, jobs, executor)
@@ -97,7 +101,7 @@ def retry(
     if name is None:
         typer.echo(f"next: tokscale run {store.sweep(plan.spec.name) / 'spec.yaml'}")
         return
-    made = hand_in(plan, store, profile_of(name), say=_say)
+    made = hand_in(plan, store, profile_of(name), say=say)
     typer.echo(submission_words.report(made))
     if made.remaining:
         raise typer.Exit(1)
@@ -110,7 +114,3 @@ def _last_profile(plan: Plan, store: Store) -> ClusterProfile:
 
     name = read_history(store.sweep(plan.spec.name)).last("cluster") or plan.spec.cluster or "unknown"
     return load_profiles().get(name, ClusterProfile(name))
-
-
-def _say(words: str) -> None:
-    typer.echo(words, err=True)

@@ -20,6 +20,12 @@ Cluster = Annotated[
     typer.Option("--cluster", help="A profile of clusters.yaml, or local; by default the spec's.", show_default=False),
 ]
 RUNS = Path("runs")
+ASKING = "waiting for the cluster to answer, half a minute at most ..."
+
+
+def say(words: str) -> None:
+    """Tell the person at the terminal something that is not the command's answer."""
+    typer.echo(words, err=True)
 
 
 def quickstart(runs: Runs = RUNS, workers: Workers = None) -> None:

@@ -215,7 +215,7 @@ def _group(look: Look, store: Store, keys: Sequence[str], trials: Mapping[str, S
     logged = () if first.state is StageState.cancelled else keys[:4]
     logs = (stage_log(store, key, look.jobs.get(key)) for key in logged)
     return FailureGroup(
-        first.state, first.cause or "unknown", first.message or "", remedy(first.cause), tuple(keys),
+        first.state, first.cause or "unknown", first.message or "", remedy(first.cause, first.state), tuple(keys),
         tuple(sorted({number for key in keys for number in trials[key]})),
         next((log for log in logs if log is not None), None),
     )  # fmt: skip

@@ -61,9 +61,12 @@ def rule(cause: str | None) -> Rule:
     return RULES.get(cause or "interrupted", _UNKNOWN)
 
 
-def remedy(cause: str | None) -> str:
-    """What a person can do about a cause, in words."""
-    return rule(cause).remedy
+def remedy(cause: str | None, state: StageState = StageState.failed) -> str:
+    """What a person can do about a cause, in words; about what is merely interrupted, nothing need be done."""
+    found = rule(cause)
+    if state is StageState.interrupted and found.again and found.remedy != _GOES_ON:
+        return f"nothing yet: `tokscale submit`, and `run` by itself, try it again; if it comes back: {found.remedy}"
+    return found.remedy
 
 
 def may_go_on(cause: str | None, tries: int) -> bool:

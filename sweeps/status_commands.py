@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.commands import RUNS, Json, Runs, Sweep
+from sweeps.commands import ASKING, RUNS, Json, Runs, Sweep, say
 from tokscale.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ def status(
     """Show how far a sweep is: its trials by stage, and its failures by cause with remedy and log."""
     from sweeps import tables
     from sweeps.inspection import open_sweep
+    from sweeps.patience import telling
     from sweeps.status_page import picture, status_json
     from sweeps.watching import FIRST_PATIENCE, observe
 
@@ -38,7 +39,8 @@ def status(
     if watch:
         look = _watched(observer, console)
     else:
-        look = observer.look(FIRST_PATIENCE)
+        with telling(ASKING, say):
+            look = observer.look(FIRST_PATIENCE)
     if as_json:
         typer.echo(status_json(look, store))
     else:
@@ -64,13 +66,16 @@ def logs(
 ) -> None:  # fmt: skip
     """Show the end of the log of one trial's stage: of its newest attempt, or of the launcher if it never began."""
     from sweeps.inspection import find_log, open_sweep
+    from sweeps.patience import telling
     from sweeps.results import tail
     from sweeps.watching import FIRST_PATIENCE, observe
     from sweeps.watching import follow as follow_log
 
     plan, store = open_sweep(sweep, runs)
     observer = observe(plan, store)
-    key, path = find_log(observer.look(FIRST_PATIENCE), store, trial, kind, rank)
+    with telling(ASKING, say):
+        look = observer.look(FIRST_PATIENCE)
+    key, path = find_log(look, store, trial, kind, rank)
     typer.echo(f"{path}\n{tail(path, lines)}")
     if follow:
         with contextlib.suppress(KeyboardInterrupt):

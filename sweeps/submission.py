@@ -24,6 +24,7 @@ from slurm.snapshot import take_snapshot
 from slurm.states import LEFT
 from sweeps.history import read_history, write_history
 from sweeps.marks import who
+from sweeps.patience import telling
 from sweeps.planning import Plan, check_trainable
 from sweeps.policy import Decision, decide
 from sweeps.resources import Allocator, with_memory
@@ -40,6 +41,8 @@ JOBS_NAME = "jobs"
 _LEASE = 60.0  # seconds; a submitter on another machine that died is taken over after this
 _BYTES_PER_STAGE = 16_384  # description, folders, and its share of the launcher's files
 _SNAPSHOT_BYTES = 8 << 20
+
+_SLOW = "still speaking to the cluster: one that does not answer is given up after two minutes at most"
 
 Say = Callable[[str], None]
 
@@ -77,7 +80,7 @@ def submit(plan: Plan, store: Store, profile: ClusterProfile, *, dry_run: bool =
     check_trainable(plan)
     _check_path(store)
     store.check_writable(_room(plan))
-    with submitting_alone(store, say) as held:
+    with submitting_alone(store, say) as held, telling(_SLOW, say):
         return _Submitting(plan, store, profile, say).submit(held)
 
 

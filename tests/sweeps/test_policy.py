@@ -36,6 +36,12 @@ def test_how_often_each_cause_is_tried_again(cause):
     assert may_go_on(cause, times) == (times == ALWAYS)
 
 
+def test_what_is_merely_interrupted_needs_nobody():
+    assert remedy("lost", StageState.interrupted).startswith("nothing yet")
+    assert remedy("lost", StageState.failed) == remedy("lost") == RULES["lost"].remedy
+    assert remedy("preempted", StageState.interrupted) == RULES["preempted"].remedy
+
+
 def test_every_cause_has_a_rule_and_a_remedy_in_words():
     assert set(RULES) <= set(TIMES)
     assert all(len(remedy(cause)) > 20 for cause in TIMES)
