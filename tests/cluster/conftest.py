@@ -35,6 +35,13 @@ def whole_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
+def closed(lab: Lab) -> Lab:
+    """The lab with a partition that takes jobs and starts none."""
+    lab.ask("scontrol", "update", "partition=main", "state=down")
+    return lab
+
+
+@pytest.fixture
 def open_executor(tmp_path: Path) -> Callable[..., SlurmExecutor]:
     """Executors of one submitter's folder and ledger, with any profile."""
 

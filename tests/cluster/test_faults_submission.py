@@ -20,13 +20,6 @@ ROOT = Path(__file__).parents[2]
 MANY = SPEC + "  seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19]\n"
 
 
-@pytest.fixture
-def closed(lab):
-    """A partition that takes jobs and starts none."""
-    lab.ask("scontrol", "update", "partition=main", "state=down")
-    return lab
-
-
 def once_each(desk):
     return dict.fromkeys(desk.stages(), 1)
 

@@ -20,13 +20,6 @@ pytestmark = pytest.mark.xdist_group("slurm")
 
 
 @pytest.fixture
-def closed(lab):
-    """A partition that takes jobs and starts none."""
-    lab.ask("scontrol", "update", "partition=main", "state=down")
-    return lab
-
-
-@pytest.fixture
 def intercept_sbatch(tmp_path, monkeypatch):
     """An sbatch before the real one, which it calls as $SBATCH; what the real one did is not what it says."""
 

@@ -16,13 +16,6 @@ PROBED = SPEC.replace("probe: null", "probe: {size: pico}\n  latents: {images: 6
 
 
 @pytest.fixture
-def closed(lab):
-    """A partition that takes jobs and starts none."""
-    lab.ask("scontrol", "update", "partition=main", "state=down")
-    return lab
-
-
-@pytest.fixture
 def desk(closed, tmp_path):
     made = Desk.make(tmp_path, closed, FOUR)
     made.tokscale("submit", made.spec, "--cluster", "lab")

@@ -16,13 +16,6 @@ MANY = SPEC + "  seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
 SHORT = SPEC.replace("images: 4000", "images: 320")
 
 
-@pytest.fixture
-def closed(lab):
-    """A partition that takes jobs and starts none."""
-    lab.ask("scontrol", "update", "partition=main", "state=down")
-    return lab
-
-
 def put_before(desk, folder, program, script):
     """Have the desk find this script instead of a program of SLURM."""
     folder.mkdir(exist_ok=True)

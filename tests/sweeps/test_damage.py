@@ -128,7 +128,19 @@ def test_leftovers_of_a_killed_attempt_are_no_artifacts(tmp_path):
     assert [path.name for path in folder.artifacts.iterdir()] == ["tokenizer.safetensors"]
 
 
-ERRAND = """
+def run_with(errand, function, tmp_path, monkeypatch):
+    """The plan after a run of two trials, in which a worker does the errand with every stage."""
+    (tmp_path / "errand.py").write_text(textwrap.dedent(errand))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(local, "TARGET", f"errand:{function}")
+    spec, store = tmp_path / "two.yaml", Store(tmp_path / "runs")
+    spec.write_text(TWO_TRIALS)
+    plan = make_plan(spec, store)
+    with LocalExecutor(1) as executor:
+        return local.run_missing(plan, store, executor, Watch(plan, store, 1, Console(quiet=True)))
+
+
+HOLD = """
 from pathlib import Path
 from tokscale import claim
 from tokscale.errors import StoreError
@@ -141,15 +153,8 @@ def hold_and_fail(path):
 
 def test_a_failure_that_could_not_be_written_down_ends_the_run_all_the_same(tmp_path, monkeypatch):
     # on a full disk the claim cannot be released, and the worker that holds it lives on
-    (tmp_path / "errand_hold.py").write_text(textwrap.dedent(ERRAND))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(local, "TARGET", "errand_hold:hold_and_fail")
-    spec, store = tmp_path / "two.yaml", Store(tmp_path / "runs")
-    spec.write_text(TWO_TRIALS)
-    plan = make_plan(spec, store)
-    with LocalExecutor(1) as executor:
-        after = local.run_missing(plan, store, executor, Watch(plan, store, 1, Console(quiet=True)))
-        tokenizers = [after.statuses[key] for key in after.stages if key.startswith("tokenizer/")]
+    after = run_with(HOLD, "hold_and_fail", tmp_path, monkeypatch)
+    tokenizers = [after.statuses[key] for key in after.stages if key.startswith("tokenizer/")]
     assert [status.state for status in tokenizers] == [StageState.failed] * 2
     assert all(status.cause == "store" for status in tokenizers)
     assert all("No space left" in (status.message or "") for status in tokenizers)
@@ -168,12 +173,5 @@ def somebody_was_faster(path):
 
 def test_what_waited_for_a_stage_that_another_process_finished_is_run(tmp_path, monkeypatch):
     # the stage was held when our worker asked for it, and done before its children were reported as blocked
-    (tmp_path / "errand_faster.py").write_text(textwrap.dedent(FASTER))
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(local, "TARGET", "errand_faster:somebody_was_faster")
-    spec, store = tmp_path / "two.yaml", Store(tmp_path / "runs")
-    spec.write_text(TWO_TRIALS)
-    plan = make_plan(spec, store)
-    with LocalExecutor(1) as executor:
-        after = local.run_missing(plan, store, executor, Watch(plan, store, 1, Console(quiet=True)))
+    after = run_with(FASTER, "somebody_was_faster", tmp_path, monkeypatch)
     assert {status.state for status in after.statuses.values()} == {StageState.done}
