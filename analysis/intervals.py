@@ -1,33 +1,35 @@
-"""Intervals of parameters, of the curve and of new points.
+"""Intervals of parameters, of their differences, of the curve, of new points and of turning points.
 
-Linear laws: exact t intervals (and Fieller's for a parabola's turning point). Nonlinear laws: profile likelihood with
-the F threshold, {h : min RSS subject to h <= RSS_min (1 + F(1, n - p) / (n - p))}, which follows the curvature that the
-usual linear approximation forgets and keeps near-nominal coverage at six or eight points (Bates and Watts 1988, ch. 6).
+Linear laws: exact t intervals (and Fieller's for a parabola's turning point). Other laws under least squares: profile
+likelihood with the F threshold, {h : least cost at h <= cost_min (1 + F(1, n - p) / (n - p))}, which follows the
+curvature that the usual linear approximation forgets (``analysis.profiles``). Huber fits, and whoever hands in
+``draws``: the bootstrap (``analysis.bootstrap``).
 
-The constrained minimum is reached without constraints: whatever minimises RSS + m (h - c)^2 is the least RSS among all
-coordinates of the same h. So the profile is walked by moving c, and every step is an ordinary least-squares problem
-with one point more. With m = 1 and h the curve itself, that point is a new measurement, and the interval of c is the
-prediction interval.
+All hold if the law is true; ``analysis.prediction`` adds what a wrong form does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import zlib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from analysis.solver import Problem, Rows, Solution, minimise
+from analysis.profiles import Climb, Quantity, starts_within
+from analysis.solver import Problem, Rows, Solution
+from tokscale.errors import UsageError, one_of
+
+if TYPE_CHECKING:
+    from analysis.bootstrap import Draws
 
 Array = npt.NDArray[np.float64]
-Quantity = Callable[[Array, Rows], tuple[Array, Array]]
-"""Coordinates (m, p) of the quantities ``rows`` (m,) -> a number each (m,) and its derivatives (m, p)."""
 
-_STIFFNESS = 100.0  # of the pull against the profile's own curvature; keeps the walk smooth where the profile flattens
-_DOUBLINGS = 10  # a limit farther than 2^10 usual half-widths is no limit
-_REFINEMENTS = 30
+_ENDLESS = 1000.0  # a limit farther than so many usual half-widths is no limit
+_MANY = 20_000  # points: the region that they allow is so small that laws are straight in it
+_STEP = 1e-6  # of a coordinate, for the slope of a turning point
 
 
 @dataclass(frozen=True)
@@ -38,37 +40,63 @@ class Limits:
     high: Array
 
 
-def parameter_limits(task: Problem, solution: Solution, level: float) -> Limits:
-    """Intervals of all parameters (b, p), as the formula names them."""
+def parameter_limits(task: Problem, solution: Solution, level: float, draws: Draws | None = None) -> Limits:
+    """Intervals of all parameters (b, p), as the formula names them.
+
+    With ``draws`` they are those of a bootstrap, and so are those of Huber fits in any case, which draw by themselves;
+    both are for a single data set (b = 1). A limit that is only the law's own technical one (an exponent of 30) is
+    infinite; at a natural bound, as floor = 0, the interval ends there.
+    """
     b, p = solution.coordinates.shape
-    to_natural = task.law.from_unit(task.center)
-    values = solution.coordinates @ to_natural.T
-    if task.law.linear:
-        half = _student(task, level) * _deviation(task, solution)[:, None] * np.linalg.norm(_root(task), axis=1)
-        limits = Limits(values - half, values + half)
-    else:
-        directions = np.tile(to_natural, (b, 1))
-
-        def quantity(coordinates: Array, rows: Rows) -> tuple[Array, Array]:
-            return (directions[rows] * coordinates).sum(axis=1), directions[rows]
-
-        found = profile_limits(task, solution, np.repeat(np.arange(b), p), quantity, level)
-        limits = _natural_bounds(task, Limits(found.low.reshape(b, p), found.high.reshape(b, p)))
+    found = _combinations(task, solution, task.law.from_unit(task.center), level, draws)
+    bounded = _natural_bounds(task, Limits(found.low.reshape(b, p), found.high.reshape(b, p)))
     positive = np.array([name in task.law.positive for name in task.law.parameters])
     with np.errstate(over="ignore"):
         return Limits(*(np.where(positive, np.exp(np.where(positive, side, 0.0)), side)
-                        for side in (limits.low, limits.high)))  # fmt: skip
+                        for side in (bounded.low, bounded.high)))  # fmt: skip
 
 
-def curve_limits(task: Problem, solution: Solution, z: Array, level: float, new_point: bool) -> Limits:
+def difference_limits(
+    task: Problem, solution: Solution, first: str, second: str, level: float, draws: Draws | None = None
+) -> Limits:
+    """The interval (b,) of parameter ``first`` minus ``second``, such as ``exponent[1]`` and ``exponent[0]`` of groups.
+
+    Of two positive parameters (scales) it is their ratio. Raises ``UsageError`` for names that are not of one kind.
+    """
+    law = task.law
+    for name in (first, second):
+        if name not in law.parameters:
+            raise UsageError("a law has no such parameter", given=name, allowed=one_of(law.parameters, name))
+    if (first in law.positive) != (second in law.positive):
+        raise UsageError("parameters of two kinds have no difference", given=f"{first}, {second}")
+    natural = law.from_unit(task.center)
+    direction = natural[law.parameters.index(first)] - natural[law.parameters.index(second)]
+    found = _combinations(task, solution, direction[None], level, draws)
+    if first not in law.positive:
+        return found
+    with np.errstate(over="ignore"):
+        return Limits(np.exp(found.low), np.exp(found.high))
+
+
+def curve_limits(
+    task: Problem,
+    solution: Solution,
+    z: Array,
+    level: float,
+    new_point: Array | float = 0.0,
+    draws: Draws | None = None,
+) -> Limits:
     """Intervals (m,) of the curve at z (k, m) in ln x, on the scale of the residuals, for a single data set (b = 1).
 
-    With ``new_point`` they are prediction intervals: where one more measurement would fall.
+    With ``new_point``, one for all or (m,), they are prediction intervals: where one more measurement would fall whose
+    error has so many times the variance of a residual of weight 1 (1 for one like the points).
     """
-    sizes = z - task.center
+    sizes, extra = z - task.center, np.broadcast_to(np.asarray(new_point, dtype=np.float64), z.shape[1:])
+    if (known := _draws(task, solution, draws)) is not None:
+        return Limits(*known.limits(lambda at: task.model(at, sizes[:, None, :])[0], level, extra))
     if task.law.linear:
         values, slopes = task.model(solution.coordinates, sizes[:, None, :])
-        variance = ((slopes[0] @ _root(task)) ** 2).sum(axis=1) + float(new_point)
+        variance = ((slopes[0] @ _root(task)) ** 2).sum(axis=1) + extra
         half = _student(task, level) * _deviation(task, solution) * np.sqrt(variance)
         return Limits(values[0] - half, values[0] + half)
 
@@ -76,11 +104,53 @@ def curve_limits(task: Problem, solution: Solution, z: Array, level: float, new_
         value, slope = task.model(coordinates, sizes[:, rows, None])
         return value[:, 0], slope[:, 0]
 
-    return profile_limits(task, solution, np.zeros(z.shape[1], dtype=np.int64), quantity, level, new_point)
+    return profile_limits(task, solution, np.zeros(z.shape[1], dtype=np.int64), quantity, level, extra)
 
 
-def turning_point_limits(task: Problem, solution: Solution, level: float) -> tuple[float, float] | None:
-    """Fieller's interval of log2 x at a parabola's turning point; None unless its curvature is beyond doubt."""
+def turning_point_limits(
+    task: Problem, solution: Solution, level: float, draws: Draws | None = None
+) -> tuple[float, float] | None:
+    """The interval of log2 x where the curve turns, for a single data set; an end is infinite where the data set none.
+
+    None where nothing is known of it: a parabola whose curvature is not beyond doubt, a valley bounded on no side.
+    """
+    if task.freedom < 1 or task.law.turning_point is None:
+        return None
+    turning_point = task.law.turning_point
+    if (known := _draws(task, solution, draws)) is not None:
+        ends = np.ravel(known.limits(lambda at: turning_point(at)[:, None], level))
+    elif task.law.linear:
+        return _fieller(task, solution, level)
+    else:
+        found = profile_limits(task, solution, np.zeros(1, dtype=np.int64), turning_quantity(task), level)
+        ends = np.array([found.low[0], found.high[0]])
+    ends = (ends + float(task.center[0, 0])) / np.log(2)
+    return None if np.isinf(ends).all() else (float(ends[0]), float(ends[1]))
+
+
+def turning_quantity(task: Problem) -> Quantity:
+    """The z of the law's turning point as a quantity with derivatives, which are taken by central differences."""
+    turning_point = task.law.turning_point
+    assert turning_point is not None, task.law.name
+    low, high = task.law.limits()
+
+    def quantity(coordinates: Array, rows: Rows) -> tuple[Array, Array]:
+        slope = np.empty_like(coordinates)
+        for place in range(coordinates.shape[1]):
+            step = _STEP * (1e-2 + np.abs(coordinates[:, place]))
+            ends = [coordinates.copy(), coordinates.copy()]
+            ends[0][:, place] = np.maximum(coordinates[:, place] - step, low[place])
+            ends[1][:, place] = np.minimum(coordinates[:, place] + step, high[place])
+            with np.errstate(invalid="ignore"):  # a part without exponent turns nowhere
+                rise = turning_point(ends[1]) - turning_point(ends[0])
+            slope[:, place] = rise / (ends[1][:, place] - ends[0][:, place])
+        return turning_point(coordinates), slope
+
+    return quantity
+
+
+def _fieller(task: Problem, solution: Solution, level: float) -> tuple[float, float] | None:
+    """Fieller's interval of log2 x at a parabola's turning point."""
     slope, curvature = solution.coordinates[0, 1:]
     width = (_student(task, level) * _deviation(task, solution)[0]) ** 2
     root = _root(task)[1:]
@@ -94,12 +164,42 @@ def turning_point_limits(task: Problem, solution: Solution, level: float) -> tup
     return float((-half_b - half) / a), float((-half_b + half) / a)
 
 
+def _draws(task: Problem, solution: Solution, draws: Draws | None) -> Draws | None:
+    """The draws that were given or, for a Huber fit, the same ones for the same points every time."""
+    if draws is not None or task.delta is None:
+        return draws
+    from analysis.bootstrap import bootstrap  # squares need nothing of it
+
+    return bootstrap(task, solution, np.random.default_rng(zlib.crc32(task.target.tobytes())))
+
+
+def _combinations(task: Problem, solution: Solution, directions: Array, level: float, draws: Draws | None) -> Limits:
+    """Intervals (b * q,) of linear combinations (q, p) of the coordinates, all of a data set one after another."""
+    if (known := _draws(task, solution, draws)) is not None:
+        return Limits(*known.limits(lambda at: at @ directions.T, level))
+    b, q = len(solution.coordinates), len(directions)
+    if task.law.linear:
+        values = (solution.coordinates @ directions.T).ravel()
+        size = np.linalg.norm(directions @ _root(task), axis=1)
+        half = (_student(task, level) * _deviation(task, solution)[:, None] * size).ravel()
+        return Limits(values - half, values + half)
+    each = np.tile(directions, (b, 1))
+
+    def quantity(coordinates: Array, rows: Rows) -> tuple[Array, Array]:
+        return (each[rows] * coordinates).sum(axis=1), each[rows]
+
+    return profile_limits(task, solution, np.repeat(np.arange(b), q), quantity, level)
+
+
 def profile_limits(
-    task: Problem, solution: Solution, which: Rows, quantity: Quantity, level: float,
-    new_point: bool = False,
-) -> Limits:  # fmt: skip
-    """Profile-likelihood limits (m,) of one quantity each, of the data sets ``which`` (m,)."""
+    task: Problem, solution: Solution, which: Rows, quantity: Quantity, level: float, new_point: Array | float = 0.0
+) -> Limits:
+    """Profile-likelihood limits (m,) of one quantity each, of the data sets ``which`` (m,).
+
+    With ``new_point`` the quantity is the curve, and the limits are those of one more measurement (``curve_limits``).
+    """
     m = len(which)
+    extra = np.broadcast_to(np.asarray(new_point, dtype=np.float64), (m,))
     if task.freedom < 1:
         return Limits(np.full(m, np.nan), np.full(m, np.nan))
     best = solution.coordinates[which]
@@ -107,81 +207,31 @@ def profile_limits(
     if _exact(task, solution):
         return Limits(center.copy(), center.copy())
     variance = _deviation(task, solution)[which] ** 2
-    spread = np.maximum(variance * _leverage(task, best, slope), 1e-24 * (1 + center**2))
-    stiffness = np.ones(m) if new_point else _STIFFNESS * variance / spread
-    half = _student(task, level) * np.sqrt(spread + variance * new_point)
-    walk = _Walk(task, quantity, np.tile(which, 2), np.tile(stiffness, 2), _student(task, level) ** 2, new_point)
-    sides = np.concatenate([-half, half])
-    ends = walk.ends(np.tile(center, 2), sides, np.tile(best, (2, 1)), np.tile(solution.cost[which], 2))
+    spread = np.maximum(variance * (_leverage(task, solution, which, slope) + extra), 1e-24 * (1 + center**2))
+    threshold = _student(task, level) ** 2
+    if task.target.shape[1] > _MANY:
+        half = np.sqrt(threshold * spread)
+        return Limits(center - half, center + half)
+    limit = solution.cost * (1 + threshold / task.freedom)
+    both = np.tile(which, 2)
+    climb = Climb(
+        task, both, lambda at, rows: quantity(at, rows % m), np.repeat([-1.0, 1.0], m), limit[both],
+        np.tile(_ENDLESS * np.sqrt(threshold * spread), 2), np.tile(extra, 2),
+    )  # fmt: skip
+    ends = climb.limits(solution.coordinates, starts_within(task, solution.coordinates, limit))
     return Limits(ends[:m], ends[m:])
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """Both directions of m profiles at once: items 0..m-1 go down, m..2m-1 go up."""
-
-    task: Problem
-    quantity: Quantity
-    which: Rows
-    stiffness: Array
-    threshold: float
-    new_point: bool
-
-    def ends(self, center: Array, sides: Array, start: Array, least: Array) -> Array:
-        """Where each profile crosses the threshold, in the quantity (or in c, for a new point)."""
-        variance = least / self.task.freedom
-        inner, outer = np.zeros(len(sides)), np.ones(len(sides))
-        inner_rise, outer_rise = np.full(len(sides), -np.sqrt(self.threshold)), np.full(len(sides), np.nan)
-        coordinates, value, stuck = start, center, np.zeros(len(sides), dtype=bool)
-        for _ in range(_DOUBLINGS + 1):
-            before = value
-            coordinates, value, outer_rise = self.step(center + outer * sides, coordinates, least, variance)
-            short = outer_rise < 0
-            stuck |= short & (np.abs(value - before) <= 1e-9 * np.abs(sides))
-            if not (short & ~stuck).any():
-                break
-            inner, inner_rise = np.where(short, outer, inner), np.where(short, outer_rise, inner_rise)
-            outer = np.where(short & ~stuck, outer * 2, outer)
-        endless = outer_rise < 0
-        for round_ in range(_REFINEMENTS):
-            # Regula falsi, with a bisection now and then: the rise is nearly straight unless the profile bends.
-            straight = inner_rise / np.where(endless, -1.0, inner_rise - outer_rise)
-            share = np.clip(straight, 0.02, 0.98) if round_ % 4 != 3 else 0.5
-            middle = np.where(endless, outer, inner + share * (outer - inner))
-            coordinates, value, rise = self.step(center + middle * sides, coordinates, least, variance)
-            inside = rise < 0
-            inner, inner_rise = np.where(inside, middle, inner), np.where(inside, rise, inner_rise)
-            outer, outer_rise = np.where(inside, outer, middle), np.where(inside, outer_rise, rise)
-            if (endless | (np.abs(rise) < 1e-4) | (outer - inner < 1e-6 * outer)).all():
-                break
-        found = center + middle * sides if self.new_point else value
-        return np.where(endless, np.sign(sides) * np.inf, found)
-
-    def step(self, goal: Array, start: Array, least: Array, variance: Array) -> tuple[Array, Array, Array]:
-        """Pull the quantity towards a goal: coordinates, the quantity there, and how far beyond the threshold."""
-
-        rows = np.arange(len(goal))
-
-        def model(coordinates: Array, rows: Rows) -> tuple[Array, Array]:
-            values, slopes = self.task.model(coordinates)
-            value, slope = self.quantity(coordinates, rows % (len(goal) // 2))
-            return np.append(values, value[:, None], axis=1), np.append(slopes, slope[:, None, :], axis=1)
-
-        target = np.append(self.task.target[self.which], goal[:, None], axis=1)
-        weight = np.tile(self.task.weight, (len(goal), 1))
-        weight = np.append(weight, self.stiffness[:, None], axis=1)
-        coordinates, total = minimise(
-            model, target, weight, start, *self.task.law.limits(), tolerance=1e-9, iterations=80
-        )
-        cost = total + self.task.scatter[self.which] if self.new_point else self.task.cost(coordinates, self.which)
-        excess = np.sqrt(np.maximum(cost - least, 0.0) / variance)
-        return coordinates, self.quantity(coordinates, rows % (len(goal) // 2))[0], excess - np.sqrt(self.threshold)
-
-
 def _natural_bounds(task: Problem, limits: Limits) -> Limits:
-    """A profile without end stops at the limit of its parameter, where it has a finite one."""
+    """Limits of coordinates (b, p), open where only a technical bound of the law ended the climb."""
     low, high = task.law.limits()
-    return Limits(np.maximum(limits.low, low), np.where(np.isinf(limits.high), np.inf, np.minimum(limits.high, high)))
+    low, high = np.where(low < 0, low, -np.inf), high  # a bound at zero is natural
+    near = 1e-6 * (1 + np.abs(np.where(np.isfinite(low), low, high)))
+    with np.errstate(invalid="ignore"):
+        return Limits(
+            np.where(limits.low <= low + near, -np.inf, limits.low) + 0.0,  # no negative zero
+            np.where(limits.high >= high - near, np.inf, limits.high),
+        )
 
 
 def _student(task: Problem, level: float) -> float:
@@ -190,7 +240,7 @@ def _student(task: Problem, level: float) -> float:
 
 
 def _deviation(task: Problem, solution: Solution) -> Array:
-    """The residuals' standard deviation (b,)."""
+    """The standard deviation (b,) of a residual of weight 1."""
     return np.asarray(np.sqrt(solution.cost / task.freedom if task.freedom > 0 else solution.cost * np.nan))
 
 
@@ -206,11 +256,11 @@ def _root(task: Problem) -> Array:
     return np.asarray(np.linalg.inv(np.linalg.qr(basis)[1]), dtype=np.float64)
 
 
-def _leverage(task: Problem, coordinates: Array, slope: Array) -> Array:
+def _leverage(task: Problem, solution: Solution, which: Rows, slope: Array) -> Array:
     """slope' (J'J)^-1 slope (m,): the quantity's variance in units of the residuals', in linear approximation."""
-    slopes = task.model(coordinates)[1]
+    slopes = task.model(solution.coordinates)[1]
     curvature = np.swapaxes(slopes * task.weight[:, None], 1, 2) @ slopes
-    unit = 1 / np.sqrt(np.maximum(np.einsum("mpp->mp", curvature), 1e-100))
+    unit = 1 / np.sqrt(np.maximum(np.einsum("bpp->bp", curvature), 1e-100))
     matrix = curvature * unit[:, :, None] * unit[:, None, :] + 1e-12 * np.eye(slope.shape[1])
-    scaled = slope * unit
-    return np.asarray((scaled * np.linalg.solve(matrix, scaled[..., None])[..., 0]).sum(axis=1))
+    scaled = slope * unit[which]
+    return np.asarray((scaled * np.linalg.solve(matrix[which], scaled[..., None])[..., 0]).sum(axis=1))
