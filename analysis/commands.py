@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tokscale.errors import UsageError
+
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.console import Console
 
-    from analysis.fitting import Fit
+    from analysis.fitted import Fit
 
 Table = Annotated[str, typer.Argument(metavar="TABLE", help="A csv, parquet or json file, or published:NAME.")]
 Where = Annotated[
@@ -23,38 +24,65 @@ Where = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Level = Annotated[float, typer.Option(metavar="SHARE", help="Level of the intervals.")]
+Sizes = Annotated[list[str], typer.Option(metavar="COL", help="A column of sizes; several for the additive law.")]
+Measure = Annotated[str, typer.Option(metavar="COL", help="The column of a measure.")]
+LawName = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A law; all that apply, best first, if left out.")
+]  # fmt: skip
+By = Annotated[str | None, typer.Option(metavar="COL", help="Fit each value of this column apart.")]
+Shared = Annotated[
+    list[str] | None, typer.Option(metavar="NAME", help="A parameter of the law that all groups have in common.")
+]
+Weights = Annotated[str | None, typer.Option(metavar="COL", help="A column of inverse variances.")]
+Huber = Annotated[
+    float | None, typer.Option(metavar="DELTA", help="Residuals beyond this count by size, not by square.")
+]
+At = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SIZE", help="Predict at this size (86M), or at one size a column (86M,4096)."),
+]
+
+_UNITS = {"k": 1e3, "M": 1e6, "G": 1e9, "B": 1e9, "T": 1e12}
 
 
 def fit_command(
-    table: Table,
-    x: Annotated[list[str], typer.Option(metavar="COL", help="A column of sizes.")],
-    y: Annotated[str, typer.Option(metavar="COL", help="The column of a measure.")],
-    law: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A law; all that apply, best first, if left out.")
-    ] = None,
-    by: Annotated[str | None, typer.Option(metavar="COL", help="Fit each value of this column apart.")] = None,
-    where: Where = None,
-    interval: Level = 0.95,
-    as_json: Json = False,
-) -> None:
+    table: Table, x: Sizes, y: Measure, law: LawName = None, by: By = None, shared: Shared = None, where: Where = None,
+    weights: Weights = None, huber: Huber = None, interval: Level = 0.95, at: At = None, as_json: Json = False,
+) -> None:  # fmt: skip
     """Fit a law to columns of a table, or choose among all laws.
 
     Repeated seeds of one configuration are averaged before the fit. Rows that cannot be used are counted in the
-    warnings.
+    warnings. With --at and no --law, predictions are averaged over laws by the evidence for each.
     """
-    from analysis.fitting import Fit, fit
+    from analysis.fitted import Fit
+    from analysis.fitting import fit
     from analysis.table import load_table
 
-    found = fit(load_table(table), law=law, x=x, y=y, by=by, where=where, interval=interval)
+    places = [_sizes(word, len(x)) for word in at or ()]
+    rows = load_table(table)
+    found: Fit | list[Fit]
+    cautions: list[str] = []
+    if places and law is None:
+        if weights is not None or huber is not None or shared:
+            raise UsageError("laws are averaged by plain least squares", given="--weights, --huber or --shared",
+                             allowed="with --at, a law named by --law")  # fmt: skip
+        found, predictions, cautions = _averaged(rows, x, y, by, where, interval, places)
+    else:
+        found = fit(rows, law=law, x=x, y=y, by=by, shared=shared or (), where=where, weights=weights, huber=huber,
+                    interval=interval)  # fmt: skip
+        several = [found] if isinstance(found, Fit) else found
+        predictions = [row for one in several if places
+                       for row in _rows(one, one.law, places, one.predict(_columns(places), interval))]  # fmt: skip
     if as_json:
-        content = found.to_json() if isinstance(found, Fit) else [one.to_json() for one in found]
-        typer.echo(json.dumps(_plain(content), indent=2, allow_nan=False, default=str))
+        content: Any = found.to_json() if isinstance(found, Fit) else [one.to_json() for one in found]
+        whole = {"fits": content, "predictions": predictions, "warnings": cautions}
+        _print_json(whole if places else content)
         return
-    from rich.console import Console
+    from analysis.printing import print_fits, print_predictions
 
-    console = Console(soft_wrap=True)
-    for one in [found] if isinstance(found, Fit) else found:
-        _print_fit(console, one)
+    print_fits([found] if isinstance(found, Fit) else found)
+    if predictions:
+        print_predictions(predictions, interval, cautions)
 
 
 def compare_command(
@@ -71,9 +99,61 @@ def compare_command(
 
     result = compare(select(load_table(table), where), by=by, y=y, interval=interval)
     if as_json:
-        typer.echo(json.dumps(_plain(result.to_dict("records")), indent=2, allow_nan=False, default=str))
+        _print_json(result.to_dict("records"))
         return
-    _print_comparison(result, by, interval)
+    from analysis.printing import print_comparison
+
+    print_comparison(result, by, interval)
+
+
+def _sizes(word: str, columns: int) -> list[float]:
+    """The sizes of one ``--at``: a number for each x column, apart by commas; k, M, G, B and T are known."""
+    sizes = []
+    for part in word.split(","):
+        text = part.strip()
+        unit = _UNITS.get(text[-1:], 1.0)
+        try:
+            sizes.append(float(text[:-1] if text[-1:] in _UNITS else text) * unit)
+        except ValueError:
+            raise UsageError("--at names a size that is no number", given=word, allowed="as 4096, 86M or 1e9") from None
+    if len(sizes) != columns:
+        raise UsageError("--at names one size for each --x", given=f"{word}: {len(sizes)} for {columns} columns",
+                         allowed="sizes apart by commas, and --at again for the next place")  # fmt: skip
+    return sizes
+
+
+def _averaged(
+    table: pd.DataFrame, x: list[str], y: str, by: str | None, where: str | None, interval: float,
+    places: list[list[float]],
+) -> tuple[list[Fit], list[dict[str, Any]], list[str]]:  # fmt: skip
+    """The fits of all laws that apply, what their average predicts at some places, and its warnings."""
+    from analysis.choosing import choose
+
+    choices = choose(table, x=x, y=y, by=by, where=where, interval=interval)
+    fits: list[Fit] = []
+    predictions: list[dict[str, Any]] = []
+    cautions: list[str] = []
+    for choice in choices if isinstance(choices, list) else [choices]:
+        fits += choice.fits
+        predicted = choice.predict(_columns(places), interval=interval)
+        predictions += _rows(choice.fits[0], "average", places, predicted)
+        said = [*choice.warnings, *predicted.attrs.get("warnings", ())]
+        cautions += said if choice.group is None else [f"group {choice.group}: {one}" for one in said]
+    return fits, predictions, cautions
+
+
+def _columns(places: list[list[float]]) -> list[list[float]]:
+    return [list(sizes) for sizes in zip(*places, strict=True)]
+
+
+def _rows(of: Fit, law: str, places: list[list[float]], predicted: pd.DataFrame) -> list[dict[str, Any]]:
+    """A prediction a place, as JSON says it."""
+    return [{"law": law, "group": of.group, "x": dict(zip(of.x, sizes, strict=True)), **row}
+            for sizes, row in zip(places, predicted.to_dict("records"), strict=True)]  # fmt: skip
+
+
+def _print_json(content: Any) -> None:
+    typer.echo(json.dumps(_plain(content), indent=2, allow_nan=False, default=str))
 
 
 def _plain(value: Any) -> Any:
@@ -85,56 +165,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value
-
-
-def _print_fit(console: Console, one: Fit) -> None:
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    from analysis.fitting import shown
-    from analysis.laws import LAWS
-
-    title = f"{one.law}: {LAWS[one.law].formula}   (x = {', '.join(one.x)}, y = {one.y})"
-    console.print(escape(title if one.group is None else f"{title}   group {one.group}"), style="bold")
-    grid = RichTable("parameter", "value", f"{one.interval:.4g} interval")
-    for column in grid.columns[1:]:
-        column.justify = "right"
-    for name, parameter in one.parameters.items():
-        grid.add_row(name, f"{parameter.value:.4g}", f"{shown(parameter.low)} .. {shown(parameter.high)}")
-    console.print(grid)
-    console.print(
-        f"n {one.n}   R2 {shown(one.r2)}   AICc {shown(one.aicc)}   hold-out error {shown(one.holdout_rmsle)} (of ln y)"
-    )
-    if one.optimum is not None:
-        console.print("{kind} {y:.4g} at x = {x:.4g} ({low:.4g} .. {high:.4g})".format(**one.optimum))
-    for warning in one.warnings:
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
-    console.print()
-
-
-def _print_comparison(result: pd.DataFrame, by: str, interval: float) -> None:
-    """Measures downwards, groups side by side; the best mean of a measure is bold."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as RichTable
-
-    from tokscale.record import COLUMNS
-
-    console = Console(soft_wrap=True)
-    groups = list(dict.fromkeys(sorted(result["group"], key=lambda group: (str(type(group)), group))))
-    grid = RichTable(escape(by), *(escape(str(group)) for group in groups))
-    for measure, rows in result.groupby("measure", sort=False):
-        column = COLUMNS.get(str(measure))
-        better = column.better if column is not None else None
-        best = None if better is None else rows["mean"].min() if better == "lower" else rows["mean"].max()
-        cells = {}
-        for row in rows.itertuples():
-            half = "" if row.low != row.low else f" ± {(row.high - row.low) / 2:.2g}"
-            text = f"{row.mean:.4g}{half} (n {row.n})"
-            cells[row.group] = f"[bold]{text}[/bold]" if row.mean == best and len(rows) > 1 else text
-        label = column.axis if column is not None else str(measure)
-        grid.add_row(escape(label), *(cells.get(group, "") for group in groups))
-    console.print(grid)
-    console.print(f"mean ± half of the {interval:.4g} interval of the mean over rows; bold: the best mean")
-    for warning in result.attrs["warnings"]:
-        console.print(f"[yellow]warning:[/yellow] {escape(warning)}")

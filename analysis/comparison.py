@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from analysis.fitted import check_level
 from analysis.points import check_mixture
 from analysis.table import column, left_out, numeric_points
 from tokscale.errors import TableError
@@ -23,8 +24,10 @@ def compare(
     Each row of the table is one independent observation (a seed, or a trial of the group); the limits are Student's t
     interval of their mean, NaN for a single row. Without ``y`` it takes every measure that the table holds numbers of.
     A measure that a group lacks is absent from the result. The result's ``attrs["warnings"]`` says what was left out.
-    Raises ``TableError`` for unknown or empty columns, and for Fréchet distances in different features.
+    Raises ``TableError`` for unknown or empty columns, and for Fréchet distances in different features, ``UsageError``
+    for an impossible interval.
     """
+    check_level(interval)
     groups = column(table, by)
     if groups.isna().all():
         raise TableError("a column to group by has no value", given=by)

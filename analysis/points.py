@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from analysis.table import Points
+from analysis.table import Array, Points
 from tokscale.errors import TableError
 from tokscale.record import COLUMNS
 
@@ -26,6 +28,8 @@ _DOUBTFUL = {
 _PER_RUN = ("sweep", "trial", "status", "seed", "pictures", "originals", "samples")
 _MAX_NAMED = 5
 
+Places = npt.NDArray[np.int64]
+
 
 def check_mixture(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """Warnings about the mixture of rows behind some columns.
@@ -34,7 +38,7 @@ def check_mixture(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """
     warnings = []
     for name in columns:
-        if name.lower() in _FRECHET:
+        if str(name).lower() in _FRECHET:
             for apart in _FRECHET_APART:
                 if values := _mixed(table, apart):
                     raise TableError(
@@ -43,7 +47,7 @@ def check_mixture(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
                         allowed=f"--by {apart}, or --where \"{apart} == '...'\"",
                     )
             warnings += _not_given(table, _FRECHET_APART)
-        for doubtful in _DOUBTFUL.get(name.lower(), ()):
+        for doubtful in _DOUBTFUL.get(str(name).lower(), ()):
             if doubtful not in columns and (values := _mixed(table, doubtful)):
                 warnings.append(f"{name} is compared across different {doubtful}: {values}")
     if values := _mixed(table, "dataset"):
@@ -76,7 +80,10 @@ def without_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
     A row copied into a table twice is one measurement; counted as two it makes every interval too narrow.
     """
-    repeated = table.astype(str).duplicated().to_numpy()
+    try:
+        repeated = table.duplicated().to_numpy()
+    except TypeError:  # cells of lists and the like have no hash
+        repeated = table.astype(str).duplicated().to_numpy()
     if not (count := int(repeated.sum())):
         return table, []
     said = (
@@ -85,33 +92,74 @@ def without_repeats(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return table[~repeated], [f"{said} left out"]
 
 
-def average_seeds(table: pd.DataFrame, points: Points, x: Sequence[str], y: str) -> Points:
+def average_seeds(
+    table: pd.DataFrame, points: Points, x: Sequence[str], y: str, *, log_residuals: bool = False,
+    weights: str | None = None,
+) -> Points:  # fmt: skip
     """One point per configuration: the mean of x and y over the rows that differ in nothing but their seed.
 
     Rows of one configuration are repeated measures: they share its distance from the law, which is usually larger than
     the spread of seeds, and counting each of them as a point of its own makes intervals too narrow by up to the square
     root of the number of seeds. With few configurations the means, equally weighted, are safer than cluster-robust
-    standard errors. A configuration is told by the x columns and by the columns of ``_configuration``. Without a
-    ``seed`` column every row is a configuration, and so is a row whose seed is empty.
+    standard errors. A configuration is told by the x columns and by the columns of ``_configuration`` (the column of
+    ``weights`` is none). Without a ``seed`` column every row is a configuration, and so is a row whose seed is
+    empty. The variance of seeds is that of y, or with ``log_residuals`` that of ln y (None where a y is not positive).
     """
-    if "seed" not in table.columns or table["seed"].astype("string").nunique() < 2:
-        return points
     used = table.loc[points.rows]
-    frame = pd.DataFrame({f"x{place}": values for place, values in enumerate(points.x)})
-    keys = frame.assign(**{f"c{place}": used[name].astype("string").to_numpy(dtype=object, na_value="")
-                           for place, name in enumerate(_configuration(used, (*x, y)))})  # fmt: skip
+    points = _runs(used, points)
+    if "seed" not in table.columns or used["seed"].astype("string").nunique() < 2:
+        return points
+    keys = pd.DataFrame({f"x{place}": values for place, values in enumerate(points.x)})
+    for place, name in enumerate(_configuration(used, (*x, y, weights))):
+        keys[f"c{place}"] = pd.factorize(used[name].astype("string"))[0]
     keys["alone"] = np.where(used["seed"].isna(), np.arange(len(used)), -1)
     place = keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup().to_numpy()
     count = np.bincount(place)
     if len(count) == len(place):
         return points
     first = np.unique(place, return_index=True)[1]
-    means = np.bincount(place, weights=points.y) / count
-    note = f"{len(place)} rows averaged over seeds to {len(count)} configurations"
-    return Points(points.x[:, first], means, points.rows[first], (*points.warnings, note))
+    weight = np.ones(len(place)) if points.weight is None else points.weight
+    total = np.bincount(place, weights=weight)
+    variance, freedom = _seed_variance(points.y, place, weight, log_residuals)
+    warnings = [*points.warnings, f"{len(place)} rows averaged over seeds to {len(count)} configurations"]
+    if count.min() < count.max():
+        warnings.append(f"configurations have from {count.min()} to {count.max()} seeds and count alike")
+    return Points(
+        points.x[:, first], np.bincount(place, weights=weight * points.y) / total, points.rows[first], tuple(warnings),
+        seeds=count, seed_variance=variance, seed_freedom=freedom,
+        weight=None if points.weight is None else total / count,
+        runs=None if points.runs is None else points.runs[first],
+    )  # fmt: skip
 
 
-def _configuration(table: pd.DataFrame, taken: Sequence[str]) -> list[str]:
+def _seed_variance(y: Array, place: Places, weight: Array, log_residuals: bool) -> tuple[float | None, int]:
+    """The variance of rows about their configuration's mean, pooled, and its degrees of freedom.
+
+    With weights it is that of a row of mean weight.
+    """
+    if log_residuals and not (y > 0).all():
+        return None, 0
+    values, weight = np.log(y) if log_residuals else y, weight / weight.mean()
+    means = np.bincount(place, weights=weight * values) / np.bincount(place, weights=weight)
+    freedom = len(y) - len(means)
+    return float((weight * (values - means[place]) ** 2).sum() / freedom), freedom
+
+
+def _runs(table: pd.DataFrame, points: Points) -> Points:
+    """The points with the number of the run that each belongs to, where rows of one run stand at several sizes.
+
+    The checkpoints of one run err together: their rows tell less than as many runs would.
+    """
+    if "trial" not in table.columns or table["trial"].isna().any():
+        return points
+    runs, names = pd.factorize(table["trial"])
+    if len(names) == len(runs):
+        return points
+    note = f"{len(runs)} rows are of {len(names)} trials: rows of one trial are no independent evidence"
+    return replace(points, runs=runs, warnings=(*points.warnings, note))
+
+
+def _configuration(table: pd.DataFrame, taken: Sequence[str | None]) -> list[str]:
     """The columns that tell one configuration from another.
 
     In the results table these are its identity and size columns and the dotted config columns. In any other table they

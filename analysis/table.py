@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import numbers
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ from tokscale.expressions import compile_expression
 Array = npt.NDArray[np.float64]
 
 _RANGE = 1e100
+_SHOWN = 40  # characters of a cell in a message
+_PLAIN = "plain numbers: 1200 rather than '1.2k' or '1,200'"
 
 
 def load_table(path: str | Path) -> pd.DataFrame:
@@ -69,16 +73,21 @@ _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
 
 
 def column(table: pd.DataFrame, name: str) -> pd.Series:
-    """One column of a table; ``TableError`` with the columns there are if it has no such one, or if it holds lists."""
+    """One column of a table.
+
+    ``TableError`` with the columns there are if it has no such one, if two have this name, or if it holds lists.
+    """
     if name not in table.columns:
         names = [str(column) for column in table.columns]
-        near = next((column for column in names if column.lower() == name.lower()), name)
+        near = next((column for column in names if column.lower() == str(name).lower()), str(name))
         raise TableError(
             "a table has no such column", where=table.attrs.get("source"), given=name, allowed=one_of(names, near)
         )
     values = table[name]
+    if values.ndim > 1:
+        raise TableError("several columns have one name", where=table.attrs.get("source"), given=name)
     if values.dtype == object:
-        nested = next((cell for cell in values if isinstance(cell, (list, dict, set, np.ndarray))), None)
+        nested = next((cell for cell in values if isinstance(cell, (list, tuple, dict, set, np.ndarray))), None)
         if nested is not None:
             raise TableError(
                 "a column holds lists, not single values", where=table.attrs.get("source"),
@@ -121,36 +130,55 @@ def _values_of(table: pd.DataFrame, names: frozenset[str]) -> str:
 
 @dataclass(frozen=True)
 class Points:
-    """The rows of a table that a fit can use: x (k, n), y (n,), their places in the table, and what was left out."""
+    """The rows of a table that a fit can use: x (k, n), y (n,), their places in the table, and what was left out.
+
+    After averaging over seeds (``analysis.points``) a point is one configuration: ``seeds`` (n,) counts its rows, and
+    ``seed_variance`` is the variance of a row about its configuration, pooled over all with ``seed_freedom`` degrees of
+    freedom, on the scale of the law's residuals; None without repeated seeds. ``weight`` (n,) holds inverse variances
+    up to a common factor, if they were given, and ``runs`` (n,) the number of the run that a point belongs to, where
+    several points are checkpoints of one run.
+    """
 
     x: Array
     y: Array
     rows: npt.NDArray[Any]
     warnings: tuple[str, ...]
+    seeds: npt.NDArray[np.int64]
+    seed_variance: float | None = None
+    seed_freedom: int = 0
+    weight: Array | None = None
+    runs: npt.NDArray[np.int64] | None = None
 
 
 def numeric_points(
-    table: pd.DataFrame, x: Sequence[str], y: str, *, positive: Sequence[str] = (), group: str | None = None
-) -> Points:
+    table: pd.DataFrame, x: Sequence[str], y: str, *, positive: Sequence[str] = (), group: Any = None,
+    weight: str | None = None,
+) -> Points:  # fmt: skip
     """The numbers of the x and y columns, row by row, where all of them are usable.
 
     A row is left out, and counted in the warnings, if one of its values is missing, text, infinite, or (in the columns
-    named ``positive``) not above zero. Raises ``TableError`` if a column holds no number, or if no row is left.
+    named ``positive``, and the ``weight``) not above zero. Raises ``TableError`` if a column holds no number, or if no
+    row is left.
     """
     usable = np.ones(len(table), dtype=bool)
     columns, warnings = [], []
-    for name in (*x, y):
-        values, faults = _numbers(table, name, name in positive)
+    for name in (*x, y, *([weight] if weight is not None else [])):
+        values, faults = _numbers(column(table, name), name, name in positive or name == weight)
         for fault, rows in faults.items():
             if count := int((rows & usable).sum()):
                 warnings.append(left_out(count, f"{name} is {fault}"))
             usable &= ~rows
         columns.append(values)
     if not usable.any():
-        where = None if group is None else f"group {group}"
-        raise TableError("no row can be used", where=where, given="; ".join(warnings), allowed="rows with numbers")
-    sizes = np.array([values[usable] for values in columns[:-1]]).reshape(len(x), usable.sum())
-    return Points(sizes, columns[-1][usable], table.index.to_numpy()[usable], tuple(warnings))
+        where = table.attrs.get("source") if group is None else f"group {group}"
+        raise TableError(
+            "no row can be used", where=where, given="; ".join(warnings) or "no rows", allowed="rows with numbers"
+        )
+    sizes = np.array([values[usable] for values in columns[: len(x)]]).reshape(len(x), usable.sum())
+    return Points(
+        sizes, columns[len(x)][usable], table.index.to_numpy()[usable], tuple(warnings),
+        seeds=np.ones(usable.sum(), dtype=np.int64), weight=None if weight is None else columns[-1][usable],
+    )  # fmt: skip
 
 
 def left_out(count: int, reason: str) -> str:
@@ -158,22 +186,50 @@ def left_out(count: int, reason: str) -> str:
     return f"{count} {'row' if count == 1 else 'rows'} left out: {reason}"
 
 
-def _numbers(table: pd.DataFrame, name: str, positive: bool) -> tuple[Array, dict[str, npt.NDArray[np.bool_]]]:
+def _numbers(raw: pd.Series, name: str, positive: bool) -> tuple[Array, dict[str, npt.NDArray[np.bool_]]]:
     """A column as float64, and which rows cannot be used, by reason."""
-    raw = column(table, name)
+    _check_kind(raw, name)
     missing = raw.isna().to_numpy(dtype=bool)
     if not pd.api.types.is_numeric_dtype(raw):
         blank = raw.astype("string").str.strip().str.lower().isin(["", "nan", "na", "n/a", "none", "null", "-"])
         missing = missing | blank.to_numpy(dtype=bool)
+        raw = raw.map(_plain_number) if raw.dtype == object else raw
     values = pd.to_numeric(raw, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     text = np.isnan(values) & ~missing
+    example = repr(raw[text].iloc[0])[:_SHOWN] if text.any() else ""
     if text.any() and text.sum() + missing.sum() == len(raw):
-        raise TableError("a column holds text, not numbers", given=f"{name} = {raw[text].iloc[0]!r}", allowed="numbers")
+        raise TableError("a column holds text, not numbers", given=f"{name} = {example}", allowed=_PLAIN)
     # Squares of numbers beyond these leave the range of floats; no measure comes near them.
     size = np.abs(values)
-    faults = {"missing": missing, "text": text, "infinite": np.isinf(values)}
+    faults = {"missing": missing, f"text, as {example}": text, "infinite": np.isinf(values)}
     faults["out of range"] = ((size > _RANGE) | ((size < 1 / _RANGE) & (size > 0))) & np.isfinite(values)
     if positive:
         # NaN compares false: rows that are missing or text are counted above, once.
         faults["zero or negative"] = (values <= 0) & ~np.isinf(values)
     return values, faults
+
+
+def _check_kind(raw: pd.Series, name: str) -> None:
+    """Raise ``TableError`` for kinds of columns that pandas would silently turn into numbers."""
+    types = pd.api.types
+    kinds = {"true and false": types.is_bool_dtype, "dates": types.is_datetime64_any_dtype,
+             "lengths of time": types.is_timedelta64_dtype, "complex numbers": types.is_complex_dtype}  # fmt: skip
+    dtype = raw.dtype.categories.dtype if isinstance(raw.dtype, pd.CategoricalDtype) else raw.dtype
+    kind = next((words for words, is_one in kinds.items() if is_one(dtype)), None)
+    if isinstance(dtype, pd.PeriodDtype):
+        kind = "dates"
+    if kind is not None:
+        example = raw.dropna().iloc[0] if raw.notna().any() else raw.dtype
+        raise TableError(f"a column holds {kind}, not numbers", given=f"{name} = {example}", allowed=_PLAIN)
+
+
+def _plain_number(cell: Any) -> Any:
+    """A cell of a mixed column so that ``pandas.to_numeric`` takes it for a number only if it is one."""
+    if isinstance(cell, (bool, np.bool_, complex, np.complexfloating, bytes)):
+        return str(cell)
+    if isinstance(cell, numbers.Rational):  # fractions, and integers of any length
+        try:
+            return float(cell)
+        except OverflowError:
+            return sys.float_info.max  # counted as out of range
+    return cell

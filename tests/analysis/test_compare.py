@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from analysis import compare
 from analysis.commands import compare_command
-from tokscale.errors import TableError
+from tokscale.errors import TableError, UsageError
 
 TABLE = pd.DataFrame(
     {
@@ -58,6 +58,8 @@ def test_any_named_column_is_compared() -> None:
         compare(TABLE[["bottleneck", "seed"]], by="bottleneck")
     with pytest.raises(TableError, match="no value"):
         compare(TABLE.assign(empty=None), by="empty")
+    with pytest.raises(UsageError, match="level is a share"):
+        compare(TABLE, by="bottleneck", interval=95)
 
 
 def test_distances_in_different_features_are_not_set_side_by_side() -> None:
@@ -68,6 +70,15 @@ def test_distances_in_different_features_are_not_set_side_by_side() -> None:
     assert set(found["measure"]) == {"psnr"}
     assert any("rfid is left out" in warning for warning in found.attrs["warnings"])
     assert set(compare(table, by="features")["measure"]) == {"psnr", "rfid"}
+
+
+def test_columns_that_are_no_measures_are_left_out_with_a_word() -> None:
+    table = TABLE.assign(lpips=["0.1k"] * 7, gis=[True] * 7)
+    found = compare(table, by="bottleneck")
+    assert set(found["measure"]) == {"psnr", "rfid"}
+    warnings = found.attrs["warnings"]
+    assert any("lpips is left out: a column holds text" in warning for warning in warnings)
+    assert any("gis is left out: a column holds true and false" in warning for warning in warnings)
 
 
 def run(path: Path, *words: str) -> str:

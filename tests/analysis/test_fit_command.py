@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import typer
@@ -49,6 +50,85 @@ def test_one_law_is_one_object() -> None:
 def test_no_law_is_a_list_best_first() -> None:
     found = run_json(PUBLISHED, "--x", "E", "--y", "PSNR", *IMAGENET)
     assert [one["aicc"] for one in found] == sorted(one["aicc"] for one in found)
+    weights = [one["aicc_weight"] for one in found]
+    assert weights == sorted(weights, reverse=True)
+    assert sum(weights) == pytest.approx(1)
+
+
+def two_columns(tmp_path: Path) -> str:
+    enc, dec = (part.ravel() for part in np.meshgrid(np.geomspace(1e6, 1e9, 5), np.geomspace(1e6, 1e9, 5)))
+    error = np.random.default_rng(0).normal(0, 0.01, 25)
+    y = (2 + 300 * enc**-0.4 + 900 * dec**-0.5) * np.exp(error)
+    pd.DataFrame({"enc": enc, "dec": dec, "y": y, "w": 1.0}).to_csv(tmp_path / "two.csv", index=False)
+    return str(tmp_path / "two.csv")
+
+
+def test_several_columns_and_predictions_at_sizes(tmp_path: Path) -> None:
+    words = (two_columns(tmp_path), "--x", "enc", "--x", "dec", "--y", "y", "--law", "additive", "--interval", "0.9")
+    content = run_json(*words, "--at", "86M,4096k", "--at", " 1e9 , 1G ")
+    assert list(content) == ["fits", "predictions", "warnings"]
+    assert content["fits"]["x"] == ["enc", "dec"]
+    first, second = content["predictions"]
+    assert list(first) == ["law", "group", "x", "value", "low", "high"]
+    assert (first["x"], second["x"]) == ({"enc": 86e6, "dec": 4.096e6}, {"enc": 1e9, "dec": 1e9})
+    assert first["low"] < first["value"] < first["high"]
+    assert first["value"] == pytest.approx(2 + 300 * 86e6**-0.4 + 900 * 4.096e6**-0.5, rel=0.05)
+    assert "predictions" not in run_json(*words)
+    text = run(*words, "--at", "86M,4096k")
+    for said in ("x_1 = enc, x_2 = dec", "exponent_2", "0.9 interval of one more run", "8.6e+07", "4.096e+06"):
+        assert said in text
+
+
+def test_the_average_of_all_laws_predicts_when_none_is_named() -> None:
+    content = run_json(PUBLISHED, "--x", "E", "--y", "rFID", *IMAGENET, "--at", "65536", "--at", "1024")
+    assert len(content["fits"]) > 2
+    assert [row["law"] for row in content["predictions"]] == ["average", "average"]
+    assert [row["x"] for row in content["predictions"]] == [{"E": 65536.0}, {"E": 1024.0}]
+    assert all(row["low"] < row["value"] < row["high"] for row in content["predictions"])
+    far = run_json(PUBLISHED, "--x", "E", "--y", "rFID", *IMAGENET, "--at", "1T")
+    assert far["warnings"]
+    shown = run(PUBLISHED, "--x", "E", "--y", "rFID", *IMAGENET, "--at", "1T")
+    assert all(warning in shown for warning in far["warnings"])
+
+
+def test_groups_that_share_a_parameter() -> None:
+    words = (PUBLISHED, "--x", "E", "--y", "rFID", "--law", "power", "--by", "dataset", "--at", "4096")
+    content = run_json(*words, "--shared", "exponent")
+    apart = run_json(*words)
+    first, second = content["fits"]
+    assert first["parameters"]["exponent"] == second["parameters"]["exponent"]
+    assert first["parameters"]["scale"] != second["parameters"]["scale"]
+    alone = [one["parameters"]["exponent"]["value"] for one in apart["fits"]]
+    assert min(alone) < first["parameters"]["exponent"]["value"] < max(alone)
+    assert [row["group"] for row in content["predictions"]] == ["coco2017_val_5k", "imagenet1k_val_50k"]
+    assert "group" in run(*words)
+
+
+def test_weights_and_hubers_loss(tmp_path: Path) -> None:
+    words = (two_columns(tmp_path), "--x", "enc", "--y", "y", "--law", "power_floor")
+    plain, weighted = run_json(*words), run_json(*words, "--weights", "w")
+    assert weighted["parameters"] == plain["parameters"]
+    robust = run_json(*words, "--huber", "0.05")
+    assert robust["parameters"] != plain["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--at", "big"], "--at names a size that is no number"),
+        (["--at", "1,2"], "one size for each --x"),
+        (["--at", ""], "no number"),
+        (["--at", "-5", "--law", "power"], "not positive"),
+        (["--at", "0", "--law", "power"], "not positive"),
+        (["--at", "5", "--huber", "0.1"], "a law named by --law"),
+        (["--at", "5", "--weights", "PSNR"], "a law named by --law"),
+        (["--shared", "exponent"], "together with `by`"),
+        (["--law", "power", "--huber", "-1"], "a number above 0"),
+    ],
+)
+def test_words_that_do_not_go_together(words: list[str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        run(PUBLISHED, "--x", "E", "--y", "rFID", *words)
 
 
 def test_groups_are_a_list_even_with_a_law() -> None:
@@ -68,8 +148,10 @@ def test_any_csv(tmp_path: Path) -> None:
 
 def test_people_see_formula_parameters_goodness_and_warnings() -> None:
     text = run(PUBLISHED, "--x", "E", "--y", "rFID", "--law", "power", *IMAGENET)
-    for words in ("y = scale x^-exponent", "exponent", "1.383", "1.181 .. 1.584", "R2 0.944", "warning:"):
+    for words in ("y = scale x^-exponent", "exponent", "1.383", "1.181 .. 1.584", "R2 0.944", "hold-out error",
+                  "if the value at the next size is repeated", "warning:"):  # fmt: skip
         assert words in text
+    assert "AICc weight" in run(PUBLISHED, "--x", "E", "--y", "rFID", *IMAGENET)
     assert "minimum" in run(
         "published:vitok_fig5_generation_vs_E", "--x", "E", "--y", "gFID_cfg1.5", "--law", "quadratic"
     )

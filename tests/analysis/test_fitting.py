@@ -77,14 +77,24 @@ def test_hold_out_predicts_the_largest_x_from_the_others() -> None:
     held = table[table["x"] == E[-1]]
     error = line.intercept + line.slope * np.log(held["x"]) - np.log(held["y"])
     assert one(table, law="power").holdout_rmsle == pytest.approx(math.sqrt(np.mean(error**2)))
-    assert one(table.head(3), law="quadratic").holdout_rmsle is None
+    repeated = np.log(table.loc[table["x"] == E[-2], "y"]).mean() - np.log(held["y"])
+    assert one(table, law="power").null_rmsle == pytest.approx(math.sqrt(np.mean(repeated**2)))
+    few = one(table.head(3), law="quadratic")
+    assert (few.holdout_rmsle, few.null_rmsle) == (None, None)
     assert one(table_of(np.log2(E) - 20), law="semilog").holdout_rmsle is None
 
 
 def test_several_laws_come_best_first() -> None:
     found = many(noisy("power_floor", floor=2.0, scale=900.0, exponent=0.7, size=0.02))
-    assert [len(found), found[0].law] == [len(LAWS), "power_floor"]
-    assert [one.aicc for one in found] == sorted(one.aicc for one in found if one.aicc is not None)
+    assert found[0].law == "power_floor"
+    assert {one.law for one in found} == {name for name, law in LAWS.items() if len(law.parameters) <= len(E)}
+    known = [one.aicc for one in found if one.aicc is not None]
+    assert known == sorted(known)
+    assert [one.aicc for one in found[: len(known)]] == known
+    odds = np.exp((known[0] - np.array(known)) / 2)
+    np.testing.assert_allclose([one.aicc_weight for one in found[: len(known)]], odds / odds.sum())
+    assert all(one.aicc_weight is None for one in found[len(known) :])
+    assert one(noisy(), law="power").aicc_weight is None
     found = many(noisy("semilog", intercept=-20.0, slope=2.0, size=0.3))
     assert {one.law for one in found} == {name for name, law in LAWS.items() if not law.needs_positive_y}
 
@@ -93,27 +103,10 @@ def test_laws_that_lack_points_do_not_apply() -> None:
     assert {one.law for one in many(noisy().head(2))} == {"power", "semilog"}
 
 
-def test_groups_are_fitted_apart() -> None:
-    table = pd.concat([noisy(seed=1).assign(kind="b"), noisy(seed=2, scale=50.0, exponent=0.2).assign(kind="a"),
-                       table_of([1.0], [1.0]).assign(kind="c"), noisy().assign(kind=None)])  # fmt: skip
-    found = many(table, law="power", by="kind")
-    assert [one.group for one in found] == ["a", "b"]
-    assert found[0].parameters["exponent"].value == pytest.approx(0.2, abs=0.1)
-    assert all(said(one, "group c is not fitted") and said(one, "9 rows left out: kind is missing") for one in found)
-    both = many(table, by="kind", where="kind != 'c'")
-    assert [one.group for one in both] == ["a"] * 5 + ["b"] * 5
-
-
-def test_groups_of_numbers_stay_numbers_in_json() -> None:
-    table = pd.concat([noisy(seed=1).assign(patch=8), noisy(seed=2).assign(patch=16)])
-    found = json.loads(json.dumps([one.to_json() for one in many(table, law="power", by="patch")], allow_nan=False))
-    assert [one["group"] for one in found] == [8, 16]
-
-
 def test_json_has_exactly_the_promised_keys() -> None:
     content = one(noisy("quadratic", intercept=90.0, slope=-14.0, curvature=0.6, size=0.3), law="quadratic").to_json()
-    assert list(content) == ["law", "x", "y", "group", "n", "parameters", "interval", "r2", "aicc", "holdout_rmsle",
-                             "optimum", "warnings"]  # fmt: skip
+    assert list(content) == ["law", "x", "y", "group", "n", "parameters", "interval", "r2", "aicc", "aicc_weight",
+                             "holdout_rmsle", "null_rmsle", "optimum", "warnings"]  # fmt: skip
     assert content["x"] == ["x"]
     assert list(content["parameters"]) == ["intercept", "slope", "curvature"]
     assert all(list(parameter) == ["value", "low", "high"] for parameter in content["parameters"].values())
@@ -139,23 +132,9 @@ def test_the_optimum_is_where_the_parabola_turns() -> None:
     assert most is not None
     assert most["kind"] == "maximum"
     assert one(table[table["x"] < 2**11], law="quadratic").optimum is None
-    assert one(noisy("semilog", intercept=1.0, slope=2.0, size=0.5), law="quadratic").optimum is None
-
-
-def test_predictions_hold_the_curve_and_widen_for_new_points() -> None:
-    found = one(noisy("power_floor", floor=2.0, scale=900.0, exponent=0.7), law="power_floor")
-    bare, band, point = (found.predict(E), found.predict(E, 0.95), found.predict(E, 0.95, kind="prediction"))
-    assert list(bare.columns) == ["value"]
-    assert list(band.columns) == ["value", "low", "high"]
-    assert (band["low"] < band["value"]).all()
-    assert (band["value"] < band["high"]).all()
-    assert ((point["high"] > band["high"]) & (point["low"] < band["low"])).all()
-    narrow = found.predict(E, 0.5)
-    assert (narrow["high"] < band["high"]).all()
-    with pytest.raises(UsageError, match="not positive"):
-        found.predict([0.0, 1.0])
-    with pytest.raises(UsageError, match="level"):
-        found.predict(E, interval=95)
+    straight = one(noisy("semilog", intercept=1.0, slope=0.02, size=0.5), law="quadratic")
+    assert straight.optimum is None
+    assert said(straight, "the curve turns at x = ", "not certain")
 
 
 def test_seeds_are_averaged_and_counted_once() -> None:
@@ -227,6 +206,9 @@ def test_losses_of_different_vocabularies_are_called_out() -> None:
     [
         (noisy(), {"x": "e"}, "no such column"),
         (noisy(), {"y": "x"}, "named twice"),
+        (noisy(), {"by": "x"}, "named twice"),
+        (noisy(), {"weights": "w"}, "no such column"),
+        (noisy().assign(w=-1.0), {"weights": "w"}, "w is zero or negative"),
         (noisy(), {"by": "kind"}, "no such column"),
         (table_of(np.full(9, np.nan)), {}, "no row can be used"),
         (table_of(["a"] * 9), {}, "holds text"),
@@ -251,14 +233,25 @@ def test_words_that_are_wrong() -> None:
         fit(noisy().assign(z=1.0), x=["x", "z"], y="y", law="power")
     with pytest.raises(UsageError, match="between 0 and 1"):
         fit(noisy(), x="x", y="y", law="power", interval=95)
+    with pytest.raises(UsageError, match="a number above 0"):
+        fit(noisy(), x="x", y="y", law="power", huber=0.0)
+    with pytest.raises(UsageError, match="did you mean 'profile'"):
+        fit(noisy(), x="x", y="y", law="power", intervals="profil")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="no x column"):
+        fit(noisy(), x=[], y="y")
     with pytest.raises(ConfigError, match="a call"):
         fit(noisy(), x="x", y="y", where="max(x) > 3")
 
 
-def test_summary_reads_like_the_json() -> None:
+def test_summary_says_all_that_an_appendix_needs() -> None:
     text = one(noisy("quadratic", intercept=90.0, slope=-14.0, curvature=0.6, size=0.3), law="quadratic").summary()
-    assert "y = intercept + slope log2 x" in text
-    assert "minimum" in text
+    for words in ("y = intercept + slope log2 x", "x = x", "least squares on y, n = 9", "95 % intervals by Student's t",
+                  "R2", "AICc", "left out", "next size", "minimum"):  # fmt: skip
+        assert words in text
+    seeds = pd.concat([noisy(seed=seed).assign(seed=seed) for seed in (0, 1)])
+    text = one(seeds, law="power", huber=0.01).summary()
+    assert "Huber's loss (delta 0.01) on ln y, n = 9 configurations (18 rows)" in text
+    assert "profile likelihood" in one(noisy(), law="power_floor").summary()
 
 
 def test_a_table_with_repeated_index_is_fitted_row_by_row() -> None:

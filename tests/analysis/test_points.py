@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from analysis.fitting import Fit, fit
 
@@ -71,3 +72,46 @@ def test_features_that_some_rows_do_not_name() -> None:
     assert isinstance(found, Fit)
     assert "features is not given for 3 rows" in found.warnings
     assert not any("reference" in warning for warning in found.warnings)
+
+
+def test_the_variance_of_seeds_is_pooled_within_configurations() -> None:
+    """As SciPy's one-way analysis of variance has it: the mean square within groups."""
+    table = foreign(seeds=3).query("not (E == 64 and seed == 2)").assign(y=lambda t: t["y"] + 10)
+    within = table.groupby(["E", "method"])["y"]
+    freedom = len(table) - within.ngroups
+    found = fitted(table).points
+    assert found.seed_freedom == freedom == 22
+    assert found.seed_variance == pytest.approx(((table["y"] - within.transform("mean")) ** 2).sum() / freedom)
+    assert sorted(found.seeds.tolist()) == [2, 2] + [3] * 10
+    logarithm = np.log(table["y"])
+    spread = logarithm - logarithm.groupby([table["E"], table["method"]]).transform("mean")
+    log_law = fit(table, law="power", x="E", y="y")
+    assert isinstance(log_law, Fit)
+    assert log_law.points.seed_variance == pytest.approx((spread**2).sum() / freedom)
+
+
+def test_without_repeated_seeds_nothing_is_known_of_their_variance() -> None:
+    found = fitted(foreign(seeds=1)).points
+    assert (found.seed_variance, found.seed_freedom) == (None, 0)
+    assert found.seeds.tolist() == [1] * 12
+
+
+def test_predictions_of_one_more_run_know_that_it_is_no_mean_of_seeds() -> None:
+    """For a line: the curve's variance, and that of a run: s^2 of the means, plus what averaging took of the seeds'.
+
+    Each stands with the t quantile of its own degrees of freedom, that of the sum by Satterthwaite.
+    """
+    table = foreign(seeds=2).query("method == 'A'").assign(y=lambda t: t["y"] + 0.3 * NOISE.standard_normal(12))
+    found = fitted(table)
+    assert found.points.seed_variance is not None
+    z, y = np.log2(found.points.x[0]), found.points.y
+    slope, intercept = np.polyfit(z, y, 1)
+    mean_square = ((y - intercept - slope * z) ** 2).sum() / 4
+    at = np.array([64.0, 512.0])
+    leverage = 1 / 6 + (np.log2(at) - z.mean()) ** 2 / ((z - z.mean()) ** 2).sum()
+    lost = found.points.seed_variance / 2
+    freedom = (mean_square + lost) ** 2 / (mean_square**2 / 4 + lost**2 / 6)
+    squares = stats.t.ppf(0.95, 4) ** 2 * mean_square * leverage
+    squares = squares + stats.t.ppf(0.95, freedom) ** 2 * (mean_square + lost)
+    band = found.predict(at, 0.9)
+    np.testing.assert_allclose((band["high"] - band["low"]) / 2, np.sqrt(squares))

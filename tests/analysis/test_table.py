@@ -95,7 +95,7 @@ def test_rows_left_out_are_counted_once_and_by_reason() -> None:
     assert points.rows.tolist() == [100, 108]
     assert points.warnings == (
         "2 rows left out: x is missing",
-        "1 row left out: x is text",
+        "1 row left out: x is text, as 'three'",
         "2 rows left out: x is zero or negative",
         "1 row left out: y is missing",
         "1 row left out: y is infinite",
