@@ -17,7 +17,7 @@ from slurm.profiles import ClusterProfile
 from sweeps import marks
 from sweeps.dashboard import FILE_NAME, Dashboard
 from sweeps.feasibility import INVALID, Feasibility
-from sweeps.grid import Trial
+from sweeps.grid import Trial, flatten
 from sweeps.outcomes import PRUNED, Judge, Outcome, front, is_open
 from sweeps.planning import Plan, plan_of
 from sweeps.profiles import profile_of
@@ -217,13 +217,24 @@ class _Round:
                 yield params, {}
             return
         if self._sampling is None:
-            self._sampling = Sampling(self.rounds.translation, self.known)
+            self._sampling = Sampling(self.rounds.translation, self.known, self._described)
         logged, again = -1, 0
         while in_vain(self.points) + again < MOST_DRAWS:
             again = again + 1 if logged == len(self.points) else 0
             logged = len(self.points)
             seed = random.Random(f"{config.seed} {canonical(self.cell)} {logged} {again}").getrandbits(32)
             yield self._sampling.draw(seed, at_random=again >= _FALLBACK)
+
+    def _described(self, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Sizes and settings of a point's trial, and its device hours, or FLOPs where no rate is known; None where its
+        settings do not go together, or break a constraint."""
+        trials, constraints = self._tried(params)
+        if not trials or any(value > 0 for value in constraints.values()):
+            return None
+        hours = [self.rounds.feasibility.cost.gpu_hours(trial) for trial in trials]
+        if any(one is None for one in hours):
+            hours = [self.rounds.feasibility.cost.flops(trial) for trial in trials]
+        return {**flatten(trials[0].config), **trials[0].sizes, "gpu_hours": sum(one or 0.0 for one in hours)}
 
     def _tried(self, params: Mapping[str, Any]) -> tuple[list[Trial], dict[str, float]]:
         """The trials that would judge a point, and how they stand to the constraints."""

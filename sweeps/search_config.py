@@ -1,7 +1,7 @@
 """The ``search:`` section of a spec: a space, a sampler that asks for points of it, and what is sought.
 
     search:
-      sampler: tpe                 # grid, random, tpe (Bergstra et al. 2011) or nsga2 (Deb et al. 2002)
+      sampler: tpe                 # grid, random, tpe (Bergstra et al. 2011), nsga2 (Deb et al. 2002) or information
       trials: 40                   # different points that are tried, at each point of the grid
       parallel: 4                  # points that are open at a time
       space:
@@ -180,7 +180,8 @@ def _readable(text: str) -> str:
 class SearchConfig(Config):
     """A search instead of a grid, or at every point of one."""
 
-    sampler: Literal["grid", "random", "tpe", "nsga2"] = "tpe"
+    sampler: Literal["grid", "random", "tpe", "nsga2", "information"] = "tpe"
+    """``information`` seeks no best value: it asks for what narrows the ``target`` the most for its cost"""
     space: dict[str, Parameter]
     """dotted path of the trial -> what it may be"""
     objectives: list[Objective]
@@ -200,6 +201,10 @@ class SearchConfig(Config):
     population: Annotated[int, Field(ge=2)] | None = None
     """points of a generation of nsga2; by default a fifth of the trials, 50 at most"""
     pruner: Pruner | None = None
+    target: str | None = None
+    """of the information sampler, as "gfd at bottleneck_floats=8192"; its measure is the objective"""
+    law: str | None = None
+    """of the information sampler; the best by AICc if not said"""
 
     @field_validator("space")
     @classmethod
@@ -226,6 +231,13 @@ class SearchConfig(Config):
             raise ValueError(f"only {sampler} has it, not {info.data.get('sampler')}")
         return value
 
+    @field_validator("target", "law")
+    @classmethod
+    def _of_information(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("sampler") != "information":
+            raise ValueError(f"only information has it, not {info.data.get('sampler')}")
+        return value
+
     @field_validator("pruner")
     @classmethod
     def _prunable(cls, pruner: Pruner | None, info: ValidationInfo) -> Pruner | None:
@@ -237,6 +249,11 @@ class SearchConfig(Config):
 
     @model_validator(mode="after")
     def _ends(self) -> SearchConfig:
+        if self.sampler == "information" and (self.target is None or len(self.objectives) != 1):
+            raise ValueError('the information sampler needs a target, as "psnr at bottleneck_floats=8192", and its '
+                             "measure as the one objective")  # fmt: skip
+        if self.target is not None and not re.search(rf"\b{self.objectives[0].measure}\b", self.target):
+            raise ValueError(f"the target is not about the objective {self.objectives[0].measure}: {self.target}")
         if self.trials is None and self.sampler != "grid":
             raise ValueError(f"how many trials? Only the grid sampler ends by itself, not {self.sampler}")
         return self

@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,8 +30,10 @@ from sweeps.outcomes import Outcome
 from sweeps.search_config import SearchConfig
 from sweeps.search_log import Point
 from sweeps.search_space import Dimension
+from tokscale import front
 from tokscale.stage import canonical
 
+Describe = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
 DIVERGED = "diverged"
 NAMED_CONSTRAINTS = hasattr(FrozenTrial, "set_constraint")  # since Optuna 5; before, they were a list
 _REDUCTION = 3  # of Hyperband: a third goes on at each rung
@@ -104,10 +106,17 @@ class Translation:
 
 
 class Sampling:
-    """One round of asking, from everything that is known at its beginning and from the points it gives out."""
+    """One round of asking, from everything that is known at its beginning and from the points it gives out.
 
-    def __init__(self, translation: Translation, points: Iterable[tuple[Point, Outcome]]) -> None:
-        self.translation, self.config = translation, translation.config
+    ``describe`` tells the information sampler about settings: the sizes of their trial with its ``gpu_hours``, or None
+    where they do not go together.
+    """
+
+    def __init__(
+        self, translation: Translation, points: Iterable[tuple[Point, Outcome]], describe: Describe | None = None
+    ) -> None:
+        self.translation, self.config, self._describe = translation, translation.config, describe
+        self._described: dict[str, Mapping[str, Any] | None] = {}
         self._study = translation.study()
         for point, outcome in points:
             self._add(point, outcome)
@@ -125,13 +134,33 @@ class Sampling:
     def draw(self, seed: int, *, at_random: bool = False) -> tuple[dict[str, Any], dict[str, Any]]:
         """Settings that the sampler proposes, and what it wants to know of them later."""
         with quiet():
-            self._study.sampler = _sampler(self.config, seed, at_random=at_random)
+            self._study.sampler = self._sampler(seed, at_random=at_random)
             asked = self._study.ask(self.translation.distributions)
             # What is asked for is noted when it is known whether it can be tried; until then it counts as failed, and
             # samplers look at no failures.
             trial = self._study.tell(asked, state=TrialState.FAIL)
         notes = {name: value for name, value in trial.system_attrs.items() if not name.startswith("tpe:")}
         return self.translation.settings(trial.params), notes
+
+    def _sampler(self, seed: int, *, at_random: bool) -> optuna.samplers.BaseSampler:
+        if at_random or self.config.sampler != "information":
+            return _sampler(self.config, seed, at_random=at_random)
+        assert self._describe is not None
+        known: dict[str, Mapping[str, Any] | None] = self._described
+
+        def described(params: Mapping[str, Any]) -> Mapping[str, Any] | None:
+            settings = self.translation.settings(params)
+            name = canonical(settings)
+            if name not in known:
+                known[name] = self._describe(settings) if self._describe is not None else None
+            return known[name]
+
+        # analysis is not imported here: whoever is installed offers the sampler
+        made: optuna.samplers.BaseSampler = front.service("information_sampler")(
+            self.config.target, law=self.config.law, sizes=described, seed=seed,
+            hours=lambda params: (described(params) or {})["gpu_hours"], space=self.translation.distributions,
+        )  # fmt: skip
+        return made
 
 
 def _sampler(config: SearchConfig, seed: int, *, at_random: bool) -> optuna.samplers.BaseSampler:

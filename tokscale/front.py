@@ -1,7 +1,8 @@
 """The ``tokscale`` command: finds subcommands under the entry point group ``tokscale.commands``, loads those called.
 
 Each package brings its own subcommands as plain functions with Typer annotations; the first line of a function's
-docstring is its help. The front door imports nobody, so ``--help`` and planning stay instant.
+docstring is its help. The front door imports nobody, so ``--help`` and planning stay instant. What packages need of one
+another without importing one another stands under ``tokscale.services``.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ import tokscale
 from tokscale.errors import TokscaleError, UsageError, one_of
 
 GROUP = "tokscale.commands"
+SERVICES = "tokscale.services"
 # In the order of a study; a command that is not listed comes last.
 _ORDER = (
-    "quickstart", "run", "plan", "status", "logs", "retry", "results", "fit", "compare", "plot", "report", "presets",
-    "schema",
+    "quickstart", "run", "plan", "status", "logs", "retry", "results", "fit", "next", "compare", "plot", "report",
+    "presets", "schema",
 )  # fmt: skip
 
 
@@ -37,6 +39,15 @@ def command(name: str) -> Callable[..., Any]:
     """The function behind a subcommand, for callers that want its work and not its words."""
     function: Callable[..., Any] = commands()[name].load()
     return function
+
+
+def service(name: str) -> Any:
+    """What a package offers to others that may not import it, by name; raises ``UsageError`` where none offers it."""
+    found = {point.name: point for point in entry_points(group=SERVICES)}
+    if name not in found:
+        raise UsageError("no installed package offers this", given=name,
+                         allowed=f"{one_of(found, name)}; after an update, install the package again")  # fmt: skip
+    return found[name].load()
 
 
 class LazyGroup(TyperGroup):

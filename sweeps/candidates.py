@@ -1,0 +1,132 @@
+"""The trials of a grid as plain rows, with what each still costs: for whoever chooses among them, and may not know us.
+
+Offered under the entry point group ``tokscale.services``.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from sweeps.grid import Trial, expand
+from sweeps.planning import Plan, make_plan
+from sweeps.resources import KIND_EFFICIENCY
+from sweeps.results import collect
+from sweeps.spec import load_spec
+from sweeps.store import StageState, Store
+from tokscale.errors import StoreError, UsageError
+from tokscale.stage import trial_id
+
+ASSUMED_TFLOPS = 120.0
+"""of one GPU in training, where neither a cluster nor a finished stage says better (docs/costs.md: an A100)"""
+_SAMPLED = 16  # finished stages of a kind that the measured rate is taken from
+
+
+def candidates(spec: Path, runs: Path, cluster: str | None = None) -> dict[str, Any]:
+    """The trials of a spec: ``candidates``, those that are not done, and ``results``, the rows of the results table.
+
+    Rows are mappings with the columns of the results table, and ``configuration``: trials that share it differ in their
+    seed alone. A candidate has ``gpu_hours`` too, and ``stages``, the hours of each stage that it lacks; stages that
+    trials share have one key. ``words`` say where the hours come from. Raises what reading the spec raises, and
+    ``UsageError`` for a spec with a search, which chooses its trials itself.
+    """
+    store = Store(runs)
+    plan = make_plan(spec, store)
+    if plan.spec.search is not None:
+        raise UsageError("a search chooses its own trials", where=plan.file.place("search"),
+                         allowed="a spec with a grid; or `sampler: information` in the search")  # fmt: skip
+    plan, hours, words = _hours(plan, store, cluster)
+    rows = [{name: value for name, value in row.items() if value is not None and value == value}
+            for row in collect(plan, store).to_dict("records")]  # fmt: skip
+    found: list[dict[str, Any]] = []
+    for trial, row in zip(plan.trials, rows, strict=True):
+        row["configuration"] = _configuration(trial)
+        lacking = {stage.key: hours[stage.key] for stage in trial.stages if stage.key in hours}
+        if row["status"] != StageState.done.value:
+            found.append({**row, "stages": lacking, "gpu_hours": sum(lacking.values())})
+    return {"sweep": plan.spec.name, "candidates": found, "results": rows, "words": words}
+
+
+def spec_of_trials(spec: Path, trials: Sequence[str]) -> str:
+    """The text of a spec that holds exactly these trials of another one, by id, under the name NAME-next.
+
+    The grid becomes a list of points, all else stays as its author wrote it. Stages are told by their configs: what is
+    done under one name is done under the other.
+    """
+    made, file = load_spec(spec)
+    chosen = [trial for trial in expand(made, file) if trial.id in set(trials)]
+    if len(chosen) < len(set(trials)):
+        raise UsageError("a trial is not of this spec", where=str(spec), given=", ".join(trials))
+    yaml = YAML()
+    content = yaml.load(file.text)
+    paths = list(made.grid)
+    content["name"] = f"{made.name}-next"
+    content["grid"] = {path: [trial.values[path] for trial in chosen] for path in paths}
+    content.pop("zip", None)
+    if len(paths) > 1:
+        content["zip"] = [paths]
+    buffer = io.StringIO()
+    yaml.dump(content, buffer)
+    return buffer.getvalue()
+
+
+def _configuration(trial: Trial) -> str:
+    """What a trial shares with those that differ from it in their seed alone."""
+    return trial_id(trial.config.model_copy(update={"seed": 0}))
+
+
+def _hours(plan: Plan, store: Store, cluster: str | None) -> tuple[Plan, dict[str, float], str]:
+    """The plan with the states as they are, device hours of every stage that is not done, and where they come from.
+
+    Raises ``UsageError`` where a cluster neither promises a rate nor has measured one.
+    """
+    name = plan.spec.cluster if cluster is None else cluster
+    if name is None or name == "local":
+        rates, words = _rates_here(plan, store)
+        missing = plan.missing()
+        return plan, {one.key: plan.costs[one.key].flops / rates[one.kind] / 3600 for one in missing}, words
+    from sweeps.cluster_plan import plan_on_cluster
+    from sweeps.profiles import profile_of
+
+    plan, there = plan_on_cluster(plan, store, profile_of(name))
+    hours = {key: one.gpu_hours for key, one in there.allocations.items()}
+    if any(one is None for one in hours.values()):
+        raise UsageError("hours are not known: no stage has finished there, and the profile has no `tflops`",
+                         where=f"cluster {name}", allowed="a profile with `tflops`")  # fmt: skip
+    what = "GPU" if there.on_gpus else "process"
+    return plan, {key: one for key, one in hours.items() if one is not None}, f"{what} hours on cluster {name}"
+
+
+def _rates_here(plan: Plan, store: Store) -> tuple[dict[str, float], str]:
+    """FLOP/s of one device by kind of stage: as the finished stages of this sweep reached, else an assumed GPU's."""
+    measured = _measured_here(plan, store)
+    if not measured:
+        rates = {kind: 1e12 * ASSUMED_TFLOPS * share for kind, share in KIND_EFFICIENCY.items()}
+        return rates, f"GPU hours at an assumed {ASSUMED_TFLOPS:g} TFLOP/s in training: --cluster NAME knows better"
+    known = min(measured, key=lambda kind: -KIND_EFFICIENCY[kind])
+    base = measured[known] / KIND_EFFICIENCY[known]
+    rates = {kind: measured.get(kind, base * share) for kind, share in KIND_EFFICIENCY.items()}
+    return rates, "device hours at the rate that the finished stages of this sweep reached"
+
+
+def _measured_here(plan: Plan, store: Store) -> dict[str, float]:
+    """FLOP per device-second over finished stages of each kind, wherever they ran."""
+    spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
+    for key, stage in plan.stages.items():
+        so_far = spent[stage.kind]
+        if plan.statuses[key].state is not StageState.done or so_far[2] >= _SAMPLED:
+            continue
+        try:
+            record = store.record(stage)
+        except StoreError:  # damaged: whoever collects the results says so
+            continue
+        measures = {} if record is None else record.measures
+        seconds = float(measures.get("gpu_seconds", 0.0)) or float(measures.get("wall_seconds", 0.0))
+        if seconds > 0:
+            spent[stage.kind] = [so_far[0] + plan.costs[key].flops, so_far[1] + seconds, so_far[2] + 1]
+    return {kind: flops / seconds for kind, (flops, seconds, _) in spent.items() if flops > 0}
