@@ -1,53 +1,68 @@
 """How figures look: two styles as rcParams applied by context, a palette, and axes that say what they show.
 
 The palette is that of Okabe and Ito (2008, "Color Universal Design"), safe for the colour-blind, without its yellow,
-too light for lines on white paper. Colour is never alone: every group has its own marker and line style, so that a grey
-print can be read.
+too light for lines on white paper; neighbours are far apart in lightness. Colour is never alone: every group has its
+own marker and line style, so that a grey print can be read. ``paper`` is made for a column of 3.35 inches, printed at
+its own size: no text is smaller than 6.5 points.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
 import pandas as pd
-from matplotlib.axis import Axis
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.colors import to_rgb
 
 from tokscale.errors import UsageError, one_of
 from tokscale.record import COLUMNS
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#000000", "#56B4E9", "#D55E00", "#CC79A7")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES: tuple[Any, ...] = (
     "-",
     (0, (5, 2)),
     (0, (1.5, 1.2)),
     (0, (6, 1.5, 1.5, 1.5)),
-    (0, (8, 3)),
-    (0, (3, 1, 1, 1)),
-    "-",
+    (0, (9, 3)),
+    (0, (3, 1, 1, 1, 1, 1)),
+    (0, (2, 3)),
 )
 PUBLISHED_GREY = "#707070"
+INK = "#262626"
+QUIET = "#595959"  # contrast 7 : 1 on white
+FAINT = "#bdbdbd"
+SEQUENTIAL = "cividis"  # monotone in lightness, the same for the colour-blind (Nuñez et al. 2018)
 
 _SHARED: dict[str, Any] = {
     "figure.facecolor": "white",
     "figure.dpi": 100,
-    "savefig.dpi": 200,
+    "savefig.dpi": 300,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
     "axes.facecolor": "white",
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#d9d9d9",
-    "grid.linewidth": 0.6,
+    "axes.titlelocation": "left",
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5,
     "legend.frameon": False,
+    "legend.borderaxespad": 0.0,
+    "legend.borderpad": 0.2,
     "font.family": "DejaVu Sans",
+    "mathtext.fontset": "dejavusans",
+    "hatch.linewidth": 0.5,
     "pdf.fonttype": 42,  # journals refuse the Type 3 fonts of matplotlib's default
     "svg.fonttype": "path",
     "svg.hashsalt": "tokscale",  # the same table gives the same file
@@ -55,29 +70,44 @@ _SHARED: dict[str, Any] = {
 STYLES: dict[str, Any] = {
     "paper": _SHARED
     | {
-        "figure.figsize": (4.2, 3.4),
-        "font.size": 9,
-        "axes.labelsize": 9,
-        "axes.titlesize": 9.5,
-        "xtick.labelsize": 8,
-        "ytick.labelsize": 8,
-        "legend.fontsize": 8,
-        "lines.linewidth": 1.4,
-        "lines.markersize": 5,
-        "axes.linewidth": 0.7,
+        "figure.figsize": (3.35, 2.5),
+        "font.size": 7.5,
+        "axes.labelsize": 7.5,
+        "axes.titlesize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "xtick.major.size": 3,
+        "ytick.major.size": 3,
+        "xtick.minor.size": 1.6,
+        "ytick.minor.size": 1.6,
+        "legend.fontsize": 7,
+        "legend.labelspacing": 0.35,
+        "lines.linewidth": 1.2,
+        "lines.markersize": 4.2,
+        "axes.linewidth": 0.6,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.minor.width": 0.45,
+        "ytick.minor.width": 0.45,
     },
     "slides": _SHARED
     | {
-        "figure.figsize": (8.0, 5.6),
+        "figure.figsize": (8.0, 5.4),
         "font.size": 16,
         "axes.labelsize": 17,
         "axes.titlesize": 18,
-        "xtick.labelsize": 14,
-        "ytick.labelsize": 14,
-        "legend.fontsize": 14,
+        "xtick.labelsize": 15,
+        "ytick.labelsize": 15,
+        "xtick.major.size": 6,
+        "ytick.major.size": 6,
+        "xtick.minor.size": 3,
+        "ytick.minor.size": 3,
+        "legend.fontsize": 15,
+        "legend.labelspacing": 0.35,
         "lines.linewidth": 2.6,
         "lines.markersize": 9,
         "axes.linewidth": 1.2,
+        "grid.linewidth": 0.9,
     },
 }
 
@@ -95,13 +125,10 @@ class Look:
 
     @classmethod
     def of(cls, index: int) -> Look:
-        """The look of the group at this place; after seven groups colours come again with other markers."""
+        """The look of the group at this place; after seven groups colours come again with other markers and lines."""
         turn = index // len(PALETTE)
-        return cls(
-            PALETTE[index % len(PALETTE)],
-            MARKERS[(index + turn) % len(MARKERS)],
-            LINES[(index + turn) % len(LINES)],
-        )
+        place = (index + turn) % len(MARKERS)
+        return cls(PALETTE[index % len(PALETTE)], MARKERS[place], LINES[place])
 
 
 @contextlib.contextmanager
@@ -113,13 +140,30 @@ def style(name: str = "paper") -> Iterator[None]:
         yield
 
 
+def luminance(color: Any) -> float:
+    """The relative luminance of a colour, 0 black to 1 white (WCAG 2.1), what is left of it in a grey print."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(color)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(first: Any, second: Any) -> float:
+    """The contrast ratio of two colours, from 1 to 21 (WCAG 2.1); text wants 4.5."""
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def ink_on(color: Any) -> str:
+    """Black or white: what can be read on this colour."""
+    return "#000000" if contrast(color, "#000000") >= contrast(color, "#ffffff") else "#ffffff"
+
+
 def axis_label(column: str, table: pd.DataFrame | None = None) -> str:
     """What to write on the axis of a column: label and unit, and for a Fréchet distance the features that it is of."""
     known = COLUMNS.get(column)
     if known is None:
         return column
     if column not in FRECHET:
-        return known.axis
+        return known.axis.replace(" x ", " \N{MULTIPLICATION SIGN} ")
     return f"{known.label} ({feature_names(table, column)})"
 
 
@@ -143,52 +187,28 @@ def plain(value: float, digits: int = 3) -> str:
     return f"{value:.{digits - 1}e}".replace("-", "\N{MINUS SIGN}")
 
 
-def size_axis(axis: Axis, sizes: Iterable[float], most: int = 7) -> None:
-    """Make an axis of sizes logarithmic, with plain ticks: the sizes themselves if they are few, else powers of two."""
-    finite = sorted({float(v) for v in sizes if math.isfinite(v) and v > 0})
-    if not finite:
-        return
-    apart = all(b / a > 1.2 for a, b in itertools.pairwise(finite))
-    if len(finite) <= most and (apart or finite[-1] / finite[0] < 2):
-        _set_log(axis, 2)
-        _set_ticks(axis, finite)
-    else:
-        log2_axis(axis, finite[0] / 1.3, finite[-1] * 1.3, most)
+def short(value: float, digits: int = 3) -> str:
+    """A number as it stands on an axis: 85.8M and 1.2G for large counts, powers of ten for what is larger or tiny.
 
-
-def log2_axis(axis: Axis, low: float, high: float, most: int = 7) -> None:
-    """Make an axis logarithmic with ticks at powers of two shown as plain numbers; both ends where there is but one."""
-    if not 0 < low < high:
-        return
-    _set_log(axis, 2)
-    first, last = math.ceil(math.log2(low)), math.floor(math.log2(high))
-    step = max(1, math.ceil((last - first + 1) / most))
-    inside = [2.0**k for k in range(first, last + 1, step)]
-    _set_ticks(axis, inside if len(inside) > 1 else [float(f"{low * 1.02:.3g}"), float(f"{high / 1.02:.3g}")])
-
-
-def log10_axis(axis: Axis, low: float, high: float) -> None:
-    """Make an axis logarithmic with ticks at round numbers between powers of ten, shown as plain numbers.
-
-    Within a factor of three too few of them fall, and a linear axis is drawn: there both scales look the same.
+    Powers of two below ten million stay whole.
     """
-    if not 0 < low <= high or high / low < 3:
-        return
-    _set_log(axis, 10)
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for factors in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)):
-        ticks = [f * 10.0**k for k in decades for f in factors if low <= f * 10.0**k <= high]
-        if len(ticks) > 3:
-            break
-    _set_ticks(axis, ticks)
+    size = abs(value)
+    if 0 < size < 1e-3:
+        decimals = f"{value:.7f}".rstrip("0")
+        if len(decimals) <= 7 and float(decimals) == value:
+            return decimals.replace("-", "\N{MINUS SIGN}")
+        return _power(value, digits)
+    if not math.isfinite(value) or size < 1e6 or (size < 1e7 and math.log2(size).is_integer()):
+        return plain(value, 6)
+    if size >= 0.9995e13:
+        return _power(value, digits)
+    for unit, name in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if size >= 0.9995 * unit:
+            return f"{plain(value / unit, digits)}{name}"
+    raise AssertionError(f"{value} is neither small nor large")
 
 
-def _set_log(axis: Axis, base: int) -> None:
-    setter = axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale  # type: ignore[attr-defined]
-    setter("log", base=base)
-
-
-def _set_ticks(axis: Axis, ticks: list[float]) -> None:
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value, 6)))
-    axis.set_minor_locator(NullLocator())
+def _power(value: float, digits: int) -> str:
+    power = math.floor(math.log10(abs(value)) + 1e-9)
+    front = f"{value / 10.0**power:.{digits}g}"
+    return f"$10^{{{power}}}$" if front == "1" else f"${front}\\times 10^{{{power}}}$"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from analysis.figures.curve import scaling_curve
-from analysis.figures.plane import rate_distortion
+from analysis.figures.curves import scaling_curve
+from analysis.figures.rates import rate_distortion
 from analysis.figures.series import Series, finite, split
 from analysis.fitting import Fit, fit
 from analysis.style import style
@@ -19,21 +19,18 @@ def overview(table: pd.DataFrame, *, by: str = "decoder", look: str = "paper") -
     A panel without data says so. Save it inside ``style(look)``, so that fonts are embedded as the style says.
     """
     with style(look):
-        figure = Figure(figsize=(8.6, 3.9) if look == "paper" else (16.0, 7.0), layout="constrained")
+        figure = Figure(figsize=(7.0, 2.9) if look == "paper" else (16.0, 7.0), layout="constrained")
         left, right = figure.subplots(1, 2)
         points = finite(table, "bottleneck_floats", "psnr")
         if "bottleneck_bits" in points:
             points = points[points["bottleneck_bits"].isna()]
         columns = [by] if by in points and points[by].nunique() > 1 else []
         series = [Series(label, rows, _law(rows)) for label, rows in split(points, columns)] if len(points) else []
-        scaling_curve(series, left, x="bottleneck_floats", y="psnr")
+        scaling_curve(series or [Series("", table)], left, x="bottleneck_floats", y="psnr")
         left.set_title("Reconstruction against bottleneck size", loc="left")
         kinds = [c for c in ("bottleneck", by) if c in table and table[c].nunique() > 1]
         rate_distortion(table, right, by=kinds)
         right.set_title("Reconstruction against the rate under a probe", loc="left")
-        for axes in (left, right):
-            if not axes.has_data():
-                axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color="#595959")
     return figure
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from analysis.figures.curve import Reference
+from analysis.figures.curves import Reference
 from analysis.figures.series import finite
 from analysis.published_tables import published, published_names
 from analysis.style import feature_names
