@@ -1,4 +1,4 @@
-"""The commands ``tokscale plot`` and ``tokscale report``.
+"""The command ``tokscale report``.
 
 Only typer is imported at the top: the front door reads this module for ``--help``, which must stay quick.
 """
@@ -10,38 +10,40 @@ from typing import Annotated
 
 import typer
 
-_TABLE = typer.Argument(help="A csv, parquet or json file with one row a trial, or published:NAME.")
-_PUBLISHED = typer.Option("--published", help="Published points to lay under your own; may be repeated (vitok).")
-_RUNS = typer.Option("--runs", envvar="TOKSCALE_RUNS", help="The folder with stages and sweeps.")
-
-
-def plot_command(
-    table: Annotated[str, _TABLE],
-    x: Annotated[str, typer.Option("--x", help="Column of sizes.")],
-    y: Annotated[str, typer.Option("--y", help="Column of the measure.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Figure to write: .png, .svg or .pdf.")] = Path(
-        "plot.png"
-    ),
-    law: Annotated[str | None, typer.Option(help="Law to fit and draw; points alone without one.")] = None,
-    by: Annotated[str | None, typer.Option(help="Column whose values are drawn apart.")] = None,
-    where: Annotated[str | None, typer.Option(help='Rows to draw, such as "seed == 0".')] = None,
-    style: Annotated[str, typer.Option(help="paper or slides.")] = "paper",
-    published: Annotated[list[str] | None, _PUBLISHED] = None,
-) -> None:
-    """Draw a measure against a size, with a fitted law and its bands; the file's ending says the format."""
-    from analysis.figures.plot import plot
-
-    written = plot(table, x, y, output, law=law, by=by, where=where, look=style, overlays=published or ())
-    typer.echo(written)
-
 
 def report_command(
-    sweep: Annotated[str, typer.Argument(help="Name of a sweep, or its folder.")],
-    runs: Annotated[Path, _RUNS] = Path("runs"),
-    published: Annotated[list[str] | None, _PUBLISHED] = None,
-) -> None:
-    """Write one self-contained HTML page about a sweep, and its figures beside it."""
+    sweep: Annotated[
+        str | None,
+        typer.Argument(help="Name of a sweep, or its folder; none for a report of published points.",
+                       show_default=False),
+    ] = None,
+    runs: Annotated[
+        Path, typer.Option("--runs", envvar="TOKSCALE_RUNS", help="The folder with stages and sweeps.")
+    ] = Path("runs"),
+    published: Annotated[
+        list[str] | None,
+        typer.Option("--published", help="Published points to lay under a sweep's own, or, without a sweep, to report "
+                     "on (vitok, gigatok); may be repeated."),
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="html, md or pdf.")] = "html",
+    style: Annotated[str, typer.Option("--style", help="Of the figures: paper or slides.")] = "paper",
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Where a report of published points goes.")
+    ] = Path("."),
+) -> None:  # fmt: skip
+    """Write one self-contained page about a sweep, its figures beside it, or about the points of published studies."""
     from analysis.report import write_report
     from analysis.report.load import find_sweep
+    from tokscale.errors import UsageError
 
-    typer.echo(write_report(find_sweep(sweep, runs), published=published or ()))
+    if sweep is not None:
+        typer.echo(write_report(find_sweep(sweep, runs), published=published or (), form=form, look=style))
+        return
+    from analysis.report.published import STUDIES, write_published
+    from tokscale.errors import one_of
+
+    if not published:
+        raise UsageError("a report is of a sweep or of published points",
+                         allowed=f"the name of a sweep, or --published with {one_of(STUDIES)}")  # fmt: skip
+    for name in published:
+        typer.echo(write_published(name, output, form=form, look=style))

@@ -49,7 +49,7 @@ def _carried(run: ClusterRun, *, command: str, started: float) -> bool:
         run.say(f"\n{name}: no longer watched; its jobs go on. The same command takes up the watch; tokscale status "
                 f"{name} shows them, tokscale cancel {name} ends them.")  # fmt: skip
         return False
-    _collect(plan, store, command=command, started=started)
+    _collect(plan, store, command=command, started=started, price=run.profile.cost_per_gpu_hour)
     for group in run.failures():
         state = plan.statuses[group.stages[0]].state
         run.say(f"{len(group.stages)} {state.value}: {group.cause}: {group.message}\n  remedy: {group.remedy}")
@@ -61,14 +61,14 @@ def _carried(run: ClusterRun, *, command: str, started: float) -> bool:
     return run.rounds.satisfied(plan.statuses)
 
 
-def _collect(plan: Plan, store: Store, *, command: str, started: float) -> None:
+def _collect(plan: Plan, store: Store, *, command: str, started: float, price: float | None) -> None:
     """Write a sweep's results and report, unless they are there and nothing has changed since."""
     name, rows = plan.spec.name, trial_rows(plan.trials)
     records = [store.folder(stage).record for stage in plan.stages.values()]
     if not plan.missing() and store.is_current(name, plan.file.text, rows, records):
         return
     store.write_sweep(name, plan.file.text, rows)
-    write_results(plan, store, command=command, started=started)
+    write_results(plan, store, command=command, started=started, price=price)
     front.command("report")(sweep=name, runs=store.root)
 
 

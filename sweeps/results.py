@@ -64,12 +64,19 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def write_results(plan: Plan, store: Store, *, command: str, started: float) -> Path:
-    """Write ``results.parquet`` and ``summary.json`` of a sweep; returns the sweep's folder."""
+def write_results(
+    plan: Plan, store: Store, *, command: str, started: float, price: float | None = None
+) -> Path:  # fmt: skip
+    """Write ``results.parquet`` and ``summary.json`` of a sweep; returns the sweep's folder.
+
+    ``price`` is that of a GPU hour, where the cluster has one.
+    """
     folder = store.sweep(plan.spec.name)
     table = collect(plan, store)
     write_table(table, folder / "results.parquet")
     summary = _summary(plan, store, table, command=command, started=started)
+    if price is not None:
+        summary["cost_per_gpu_hour"] = price
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1).encode())
     return folder
 
@@ -173,10 +180,15 @@ def _moment(seconds: float) -> str:
 
 
 def _stage_rows(plan: Plan, records: Iterable[Record]) -> list[dict[str, Any]]:
-    seconds: defaultdict[str, float] = defaultdict(float)
+    spent: defaultdict[tuple[str, str], float] = defaultdict(float)
     for record in records:
-        seconds[record.kind] += float(record.measures.get("wall_seconds", 0))
-    return [{"kind": row.kind, **row.states, "seconds": round(seconds[row.kind], 1)} for row in summarize(plan)]
+        for name in ("wall_seconds", "gpu_seconds"):
+            spent[record.kind, name] += float(record.measures.get(name, 0))
+    return [
+        {"kind": row.kind, **row.states, "seconds": round(spent[row.kind, "wall_seconds"], 1),
+         "gpu_seconds": round(spent[row.kind, "gpu_seconds"], 1)}
+        for row in summarize(plan)
+    ]  # fmt: skip
 
 
 def _environment(records: list[Record]) -> dict[str, Any]:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.figures import overview, rate_distortion, scaling_curve
-from analysis.figures.files import rendered
+from analysis import figures
 from analysis.figures.references import references
 from analysis.figures.series import finite
-from analysis.laws import LAWS
+from analysis.laws import law_named
+from analysis.questions import BestSize, IsoFrontier, ParetoFront
+from analysis.report.decisions import Decision, answers_of, measures, scaled_together
 from analysis.report.load import Sweep
 from analysis.report.questions import ANY, CONTINUOUS, Answer, varying
-from analysis.style import axis_label, plain, style
+from analysis.style import axis_label, plain
 from tokscale.record import write_atomically
+
+_MOST_CURVES = 40  # trainings of which the losses can be told apart in one panel
 
 
 @dataclass(frozen=True)
@@ -31,62 +36,124 @@ class Drawn:
     caption: str
 
 
-def draw_all(sweep: Sweep, answers: Sequence[Answer], names: Sequence[str]) -> dict[str, list[Drawn]]:
-    """Every figure that the sweep's measures allow, by section (``reconstruction continuous``, ..., ``plane``).
+@dataclass(frozen=True)
+class Drawing:
+    """Draws a sweep's figures in a style, into ``report/figures``."""
 
-    All are written to ``report/figures`` as PNG and SVG, with the overview of the sweep beside them.
-    """
-    drawn: dict[str, list[Drawn]] = {}
-    folder = sweep.folder / "report" / "figures"
-    for answer in answers:
-        q = answer.question
-        if answer.measured and q.kind != ANY:
-            drawn.setdefault(f"{q.section} {q.kind}", []).append(_curve(sweep.table, answer, names, folder))
-    drawn["plane"] = [d for y in ("psnr", "mse") if (d := _plane(sweep.table, y, folder)) is not None]
-    if any(drawn.values()):
-        _save(overview(sweep.table), folder / "overview")
-    return drawn
+    sweep: Sweep
+    look: str = "paper"
 
+    def all(self, answers: Sequence[Answer], found: Sequence[Decision], names: Sequence[str]) -> dict[str, list[Drawn]]:
+        """Every figure that the sweep's measures allow, by section (``reconstruction continuous``, ..., ``plane``).
 
-def _curve(table: pd.DataFrame, answer: Answer, names: Sequence[str], folder: Path) -> Drawn:
-    q = answer.question
-    overlays = references(names, table, q.x, q.y) if q.kind == CONTINUOUS else []
-    path = folder / f"{q.y}-{q.x}"
-    content = _draw(lambda axes: scaling_curve(answer.series, axes, x=q.x, y=q.y, references=overlays), path)
-    y, x = axis_label(q.y, table), axis_label(q.x, table)
-    points = pd.concat([one.points for one in answer.series])
-    ends = f"{y} from {plain(points[q.y].min())} to {plain(points[q.y].max())}"
-    groups = "; ".join(one.legend() for one in answer.series)
-    alt = f"{y} against {x}, {len(points)} trials, {ends}. {groups}."
-    caption = f"Law: {LAWS[q.law].formula}." if answer.fits else "No law fitted: the section Fits says why."
-    if overlays:
-        caption += " Grey stars are published, with other data and budgets: compare the slope, not the height."
-    return Drawn(path.name, content, alt, caption)
+        ``names`` are published curves to lay under this sweep's own. The overview of the sweep is written beside them.
+        """
+        drawn: dict[str, list[Drawn]] = {}
+        for answer in answers:
+            q = answer.question
+            if answer.measured and q.kind != ANY:
+                drawn.setdefault(f"{q.section} {q.kind}", []).append(self._curve(answer, names))
+        drawn["best"] = list(self._optima(answers_of(found, BestSize)))
+        drawn["sizes"] = [*self._maps(), *self._frontiers(answers_of(found, IsoFrontier))]
+        drawn["plane"] = [*self._rates(), *self._planes(answers_of(found, ParetoFront))]
+        drawn["training"] = list(self._losses())
+        if any(drawn.values()):
+            self._save(figures.overview(self.sweep.table, look=self.look), "overview")
+        return drawn
 
+    def _curve(self, answer: Answer, names: Sequence[str]) -> Drawn:
+        q, table = answer.question, self.sweep.table
+        overlays = references(names, table, q.x, q.y) if q.kind == CONTINUOUS else []
+        y, x = axis_label(q.y, table), axis_label(q.x, table)
+        points = pd.concat([one.points for one in answer.series])
+        ends = f"{y} from {plain(points[q.y].min())} to {plain(points[q.y].max())}"
+        groups = "; ".join(one.legend() for one in answer.series)
+        caption = f"Law: {law_named(q.law).formula}." if answer.fits else "No law fitted: the section Fits says why."
+        if overlays:
+            caption += " Grey stars are published, with other data and budgets: compare the slope, not the height."
+        return self._draw(
+            partial(figures.scaling_curve, answer.series, x=q.x, y=q.y, references=overlays),
+            f"{q.y}-{q.x}", f"{y} against {x}, {len(points)} trials, {ends}. {groups}.", caption,
+        )  # fmt: skip
 
-def _plane(table: pd.DataFrame, y: str, folder: Path) -> Drawn | None:
-    points = finite(table, "ar_bits_per_image", y)
-    if points.empty:
-        return None
-    by = varying(points, ("dataset", "data.resolution", "bottleneck", "encoder", "decoder"))
-    path = folder / f"rate-distortion-{y}"
-    content = _draw(lambda axes: rate_distortion(points, axes, y=y, by=by), path, (5.4, 4.2))
-    alt = f"{axis_label(y)} against the AR rate in bits per image for {len(points)} trials of all bottleneck kinds."
-    better = "up and to the left" if y == "psnr" else "down and to the left"
-    caption = f"Better is {better}: less lost, at fewer bits. Numbers are sizes of the trials on the grey front."
-    return Drawn(path.name, content, alt, caption)
+    def _optima(self, best: Sequence[BestSize]) -> Iterator[Drawn]:
+        for x in dict.fromkeys(one.x for one in best):
+            group = [one for one in best if one.x == x]
+            y = group[0].y
+            yield self._draw(
+                partial(figures.optimum, group, table=self.sweep.table),
+                f"best-{y}-{x}",
+                f"{axis_label(y, self.sweep.table)} against {axis_label(x)}, with the best size of each group.",
+                "A bar above the panel is the interval of the best size; without a bar none is resolved.",
+            )
 
+    def _maps(self) -> Iterator[Drawn]:
+        table = self.sweep.table
+        for z in measures(table) if scaled_together(table) else ():
+            yield self._draw(
+                partial(figures.heatmap, table, z=z), f"encoder-decoder-{z}",
+                f"Mean {axis_label(z, table)} for every pair of encoder and decoder sizes.",
+                "Means over seeds and whatever else was varied, as the colour bar says; the best cell is framed.",
+            )  # fmt: skip
 
-def _draw(draw: Callable[[Axes], Axes], path: Path, size: tuple[float, float] | None = None) -> bytes:
-    with style("paper"):
-        figure = Figure(figsize=size, layout="constrained")
-        draw(figure.subplots())
-        return _save(figure, path)
+    def _frontiers(self, found: Sequence[IsoFrontier]) -> Iterator[Drawn]:
+        for one in found:
+            if one.surface:
+                yield self._draw(
+                    partial(figures.frontier, one, table=self.sweep.table),
+                    f"frontier-{one.y}-{one.budget}",
+                    f"The best {axis_label(one.y, self.sweep.table)} at each {axis_label(one.budget)}.",
+                    "The staircase is the best trial at each budget; the line and its band are the fitted surface's.",
+                )
 
+    def _rates(self) -> Iterator[Drawn]:
+        table = self.sweep.table
+        for y in ("psnr", "mse"):
+            points = finite(table, "ar_bits_per_image", y)
+            if points.empty:
+                continue
+            by = varying(points, ("dataset", "data.resolution", "bottleneck", "encoder", "decoder"))
+            better = "up and to the left" if y == "psnr" else "down and to the left"
+            yield self._draw(
+                partial(figures.rate_distortion, points, y=y, by=by),
+                f"rate-distortion-{y}",
+                f"{axis_label(y, table)} against the AR rate in bits per image for {len(points)} trials.",
+                f"Better is {better}: less lost, at fewer bits. Numbers are sizes of the trials on the grey front.",
+            )
 
-def _save(figure: Figure, path: Path) -> bytes:
-    """Write the figure as PNG at twice the screen's resolution and as SVG, and hand back the SVG."""
-    contents = {ending: rendered(figure, ending) for ending in ("png", "svg")}
-    for ending, content in contents.items():
-        write_atomically(path.with_suffix(f".{ending}"), content)
-    return contents["svg"]
+    def _planes(self, fronts: Sequence[ParetoFront]) -> Iterator[Drawn]:
+        table = self.sweep.table
+        for front in fronts:
+            label = "label" if "label" in table else None
+            yield self._draw(
+                partial(figures.plane, table, x=front.x, y=front.y, label=label, front=front),
+                f"plane-{front.x}-{front.y}",
+                f"{axis_label(front.y, table)} against {axis_label(front.x, table)}, {len(front.members)} points.",
+                "Nothing beats what is on the grey front; filled points are on it for certain, hollow ones may be.",
+            )  # fmt: skip
+
+    def _losses(self) -> Iterator[Drawn]:
+        frame = figures.read_progress(self.sweep.folder, self.sweep.table)
+        if frame.empty or "loss" not in frame:
+            return
+        for stage, rows in frame[frame["loss"].notna()].groupby("stage", sort=False):
+            if rows["trial"].nunique() > _MOST_CURVES:
+                rows = rows[rows["trial"].isin(rows["trial"].drop_duplicates().iloc[:_MOST_CURVES])]
+            size = "tokenizer_params" if stage == "tokenizer" and "tokenizer_params" in rows else None
+            yield self._draw(
+                partial(figures.losses, rows, size=size),
+                f"training-{stage}",
+                f"The training loss of stage {stage} against images, {rows['trial'].nunique()} trainings.",
+                f"Stage {stage}: what was logged is faint, its moving average is drawn over it.",
+            )
+
+    def _draw(self, draw: Callable[[Axes], Any], name: str, alt: str, caption: str) -> Drawn:
+        return Drawn(name, self._save(figures.panel(draw, look=self.look), name), alt, caption)
+
+    def _save(self, figure: Figure, name: str) -> bytes:
+        """Write the figure as PNG and as SVG, and hand back the SVG."""
+        folder: Path = self.sweep.folder / "report" / "figures"
+        contents = {ending: figures.rendered(figure, ending, self.look) for ending in ("png", "svg")}
+        for ending, content in contents.items():
+            write_atomically(folder / f"{name}.{ending}", content)
+        return contents["svg"]

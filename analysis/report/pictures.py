@@ -12,7 +12,7 @@ from PIL import Image
 
 from analysis.report.answers import count
 from analysis.report.load import Sweep
-from analysis.report.markup import Html, data_uri, join, tag
+from analysis.report.markup import Embedded, Html, join, tag
 from analysis.style import plain
 
 MOST_ROWS = 24
@@ -45,10 +45,10 @@ def reconstructions(sweep: Sweep) -> Html:
         picture = _picture(sweep, row, "pictures")
         assert picture is not None, "rows without a picture were left out"
         name, detail = describe(row)
-        parts.append(_row(picture, name, detail, f"Reconstructions by {name}: {detail}"))
+        parts.append(_row(picture, name, detail, f"Reconstructions by {name}: {detail}", anchor=anchor(row)))
     left = len(rows) - len(kept)
     more = tag("p", f"{left} more trials have pictures; rows evenly spread over the sizes are shown.") if left else None
-    return join([tag("div", parts, class_="pictures"), more])
+    return join(tag("div", parts, class_="pictures"), more)
 
 
 def samples(sweep: Sweep) -> Html:
@@ -125,8 +125,21 @@ def _strip(content: bytes) -> Picture:
         return Picture(cropped.getvalue(), most, height)
 
 
-def _row(picture: Picture, name: str, detail: str, alt: str, class_: str | None = None) -> Html:
+def anchor(row: pd.Series[Any]) -> str | None:
+    """Where the reconstructions of a trial are on the page."""
+    return f"pictures-{row['trial']}" if isinstance(row.get("trial"), str) else None
+
+
+def shown_trials(sweep: Sweep) -> set[str]:
+    """The anchors of the trials whose reconstructions are on the page."""
+    rows = _spread(_one_seed(_with_pictures(sweep, "pictures")))
+    return {place for _, row in rows.iterrows() if (place := anchor(row)) is not None}
+
+
+def _row(
+    picture: Picture, name: str, detail: str, alt: str, class_: str | None = None, anchor: str | None = None
+) -> Html:
     caption = tag("figcaption", tag("strong", name), tag("span", detail) if detail else None)
-    source = data_uri(picture.png, "image/png")
+    source = Embedded(picture.png, "image/png")
     image = tag("img", src=source, alt=alt, width=picture.width, height=picture.height, class_="pixels")
-    return tag("figure", caption, image, class_=class_)
+    return tag("figure", caption, image, class_=class_, id=anchor)

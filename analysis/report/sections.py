@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.report import pictures, tables
-from analysis.report.answers import sentences
+from analysis.report.answers import trends
+from analysis.report.decisions import Decision, is_resolved
 from analysis.report.drawing import Drawn
 from analysis.report.load import Sweep
-from analysis.report.markup import Html, data_uri, tag
-from analysis.report.prose import duration, limits, what_was_run
+from analysis.report.markup import Embedded, Html, tag
+from analysis.report.prose import limits, what_was_run
 from analysis.report.questions import CONTINUOUS, DISCRETE, Answer, not_fitted
 
 
@@ -21,6 +22,7 @@ class Content:
 
     sweep: Sweep
     answers: Sequence[Answer]
+    found: Sequence[Decision]
     figures: dict[str, list[Drawn]]
 
 
@@ -30,20 +32,8 @@ def section(name: str, title: str, *children: object) -> Html:
 
 
 def head(content: Content) -> Html:
-    """Title, what was run, and the answers."""
+    """Title, what was run, and the answers: what is resolved first, then what was asked in vain."""
     sweep = content.sweep
-    found = sentences(sweep.table, content.answers)
-    answers: Html
-    if found:
-        items = [tag("li", tag("strong", heading), tag("span", sentence)) for heading, sentence in found]
-        note = tag(
-            "p", "Brackets are 95 % intervals. E = L x c is the number of floats in the bottleneck.", class_="fine"
-        )
-        answers = tag("div", tag("ul", items, class_="answers"), note)
-    else:
-        answers = tag(
-            "p", "No answer can be drawn yet: no law could be fitted (see the table of fits for why).", class_="absent"
-        )
     missing = (
         None if sweep.summary else tag("p", "The summary of this sweep is missing, so times and failures are unknown.")
     )
@@ -54,8 +44,44 @@ def head(content: Content) -> Html:
         tag("p", what_was_run(sweep), class_="lead"),
         missing,
         tag("h2", "Answers", id="answers"),
-        answers,
+        _answers(content),
     )
+
+
+def _answers(content: Content) -> Html:
+    """One entry a question; what these trials cannot tell is said too, below."""
+    resolved: dict[str, list[str]] = {}
+    in_vain: dict[str, list[str]] = {}
+    for one in content.found:
+        for answer in one.answers:
+            (resolved if is_resolved(answer) else in_vain).setdefault(one.heading, []).append(answer.sentence())
+        if one.refused:
+            in_vain.setdefault(one.heading, []).append(f"Not asked: {one.refused}.")
+    for heading, sentence in trends(content.sweep.table, content.answers):
+        resolved.setdefault(heading, []).append(sentence)
+    if not resolved and not in_vain:
+        return tag("p", "No answer can be drawn yet: no law could be fitted (see the table of fits for why).",
+                   class_="absent")  # fmt: skip
+    note = tag("p", "Brackets are 95 % intervals. E = L x c is the number of floats in the bottleneck.", class_="fine")
+    nothing = tag("p", "Nothing is resolved by these trials.", class_="absent")
+    return tag(
+        "div",
+        _listed(resolved) if resolved else nothing,
+        [tag("h3", "Asked, and not resolved by these trials"), _listed(in_vain)] if in_vain else None,
+        note,
+    )
+
+
+def _listed(said: Mapping[str, Sequence[str]]) -> Html:
+    items = [
+        tag("li", tag("strong", heading), tag("div", [tag("p", _capital(sentence)) for sentence in sentences]))
+        for heading, sentences in said.items()
+    ]
+    return tag("ul", items, class_="answers")
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def curves(content: Content) -> Html:
@@ -72,7 +98,17 @@ def curves(content: Content) -> Html:
     ):
         figures = [f for kind in (CONTINUOUS, DISCRETE) for f in content.figures.get(f"{what} {kind}", [])]
         parts += [tag("h3", what.capitalize()), _grid(figures) if figures else tag("p", absent, class_="absent")]
+    for name, title in (("best", "The best bottleneck"), ("sizes", "Encoder and decoder")):
+        if content.figures[name]:
+            parts += [tag("h3", title), _grid(content.figures[name])]
     return section("curves", "Curves", tag("p", reading), parts)
+
+
+def training(content: Content) -> Html:
+    """The losses of all trainings."""
+    figures = content.figures["training"]
+    absent = tag("p", "No training of this sweep has left a progress file.", class_="absent")
+    return section("training", "Training curves", _grid(figures) if figures else absent)
 
 
 def plane(content: Content) -> Html:
@@ -114,12 +150,13 @@ def trials(content: Content) -> Html:
     """Every trial's row."""
     note = (
         f"One row a trial; ↑ higher is better, ↓ lower is better, {tables.ABSENT} not measured. A click on a column's "
-        "head sorts by it."
+        "head sorts by it; a name in colour leads to the trial's pictures."
     )
     defined = tables.definitions(content.sweep.table)
     return section(
-        "trials", "Every trial", tag("p", note), tables.trials_table(content.sweep.table),
-        tag("h3", "What the columns mean") if defined else None, defined,
+        "trials", "Every trial", tag("p", note),
+        tables.trials_table(content.sweep.table, pictures.shown_trials(content.sweep)),
+        tag("h3", "What the columns mean") if defined is not None else None, defined,
     )  # fmt: skip
 
 
@@ -138,6 +175,7 @@ def _failure(one: dict[str, Any]) -> Html:
     return tag(
         "div",
         tag("p", tag("strong", one.get("cause") or "unknown cause"), f": {times} {'time' if times == 1 else 'times'}"),
+        tag("p", f"What to do: {one['remedy']}") if one.get("remedy") else None,
         tag("p", f"Trials: {trials}", class_="fine") if trials else None,
         tag("pre", one.get("log_tail"), tabindex=0) if one.get("log_tail") else None,
         class_="failure",
@@ -161,25 +199,8 @@ def reproduce(content: Content) -> Html:
         tag("pre", command, tabindex=0) if command else tag("p", "The command was not recorded.", class_="absent"),
         tag("h3", "Spec"),
         tag("pre", spec, tabindex=0) if spec else tag("p", "The sweep's folder has no spec.yaml.", class_="absent"),
-        tag("h3", "Stages"), _stages(summary.get("stages") or []),
         tag("h3", "Environment"), _environment(summary),
     )  # fmt: skip
-
-
-def _stages(stages: Sequence[dict[str, Any]]) -> Html:
-    if not stages:
-        return tag("p", "Not recorded.", class_="absent")
-    heads = ("Stage", "Done", "Failed", "Running", "New", "Time")
-    rows = []
-    for stage in stages:
-        seconds = stage.get("seconds")
-        counts = [tables.number(stage.get(key), 6) for key in ("done", "failed", "running", "new")]
-        cells = [*counts, duration(seconds) if isinstance(seconds, (int, float)) else tables.ABSENT]
-        rows.append(
-            tag("tr", tag("th", stage.get("kind"), scope="row"), [tag("td", c, class_="number") for c in cells])
-        )
-    head = tag("thead", tag("tr", [tag("th", text, scope="col") for text in heads]))
-    return tables.scrolling(tag("table", head, tag("tbody", rows)), "Stages")
 
 
 def _environment(summary: dict[str, Any]) -> Html:
@@ -191,8 +212,10 @@ def _environment(summary: dict[str, Any]) -> Html:
 
 
 def _grid(figures: Sequence[Drawn]) -> Html:
-    cards = [
-        tag("figure", tag("img", src=data_uri(f.svg, "image/svg+xml"), alt=f.alt), tag("figcaption", f.caption))
-        for f in figures
-    ]  # fmt: skip
-    return tag("div", cards, class_="figures")
+    return tag("div", [figure(one) for one in figures], class_="figures")
+
+
+def figure(one: Drawn) -> Html:
+    """A figure with its caption."""
+    image = tag("img", src=Embedded(one.svg, "image/svg+xml"), alt=one.alt, data_name=one.name)
+    return tag("figure", image, tag("figcaption", one.caption))

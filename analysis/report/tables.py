@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
@@ -90,17 +90,20 @@ def constant_columns(table: pd.DataFrame) -> list[str]:
     return [c for c in candidates if not varying(table, [c])] if len(table) > 1 else []
 
 
-def trials_table(table: pd.DataFrame) -> Html:
-    """Every trial's row; a click on a head sorts, and without scripts the table stands as it is."""
+def trials_table(table: pd.DataFrame, pictured: Collection[str] = ()) -> Html:
+    """Every trial's row; a click on a head sorts, and without scripts the table stands as it is.
+
+    The trials whose pictures are at one of the anchors ``pictured`` lead there.
+    """
     if table.empty:
         return tag("p", "No trial has left a row yet.", class_="absent")
     constant = constant_columns(table)
     columns = [c for c in trial_columns(table) if c not in constant or c == "label"]
     head = tag("thead", tag("tr", [_head(table, column) for column in columns]))
-    body = tag("tbody", [_trial(row, columns) for _, row in table.iterrows()])
+    body = tag("tbody", [_trial(row, columns, pictured) for _, row in table.iterrows()])
     same = "; ".join(f"{COLUMNS[c].axis}: {_text(table[c].iloc[0], c)}" for c in constant if c != "label")
     note = tag("p", tag("strong", "The same in all trials: "), same, ".", class_="fine") if same else None
-    return join([note or "", scrolling(tag("table", head, body, class_="trials sortable"), "Table of all trials")])
+    return join(note, scrolling(tag("table", head, body, class_="trials sortable"), "Table of all trials"))
 
 
 def _head(table: pd.DataFrame, column: str) -> Html:
@@ -114,9 +117,12 @@ def _head(table: pd.DataFrame, column: str) -> Html:
     return tag("th", text, arrow, scope="col", title=f"{definition or text}{meaning}".replace("`", ""))
 
 
-def _trial(row: pd.Series, columns: Sequence[str]) -> Html:
+def _trial(row: pd.Series, columns: Sequence[str], pictured: Collection[str]) -> Html:
     cells = [_cell(row[column], column) for column in columns]
     trial = row.get("trial")
+    if f"pictures-{trial}" in pictured and "label" in columns:
+        link = tag("a", row["label"], href=f"#pictures-{trial}")
+        cells[columns.index("label")] = tag("td", link, data_value=row["label"])
     return tag("tr", cells, id=f"trial-{trial}" if isinstance(trial, str) else None)
 
 
@@ -143,8 +149,8 @@ def _text(value: object, column: str) -> str:
     return count(number) if column.endswith(("params", "flops")) else f"{number:,.0f}"
 
 
-def definitions(table: pd.DataFrame) -> Html:
+def definitions(table: pd.DataFrame) -> Html | None:
     """What the measures of this sweep mean, for a reader who meets them for the first time."""
     known = [COLUMNS[c] for c in trial_columns(table) if c in COLUMNS and COLUMNS[c].definition]
-    entries = [join([tag("dt", axis_label(c.name, table)), tag("dd", c.definition.replace("`", ""))]) for c in known]
-    return tag("dl", entries, class_="definitions") if entries else Html("")
+    entries = [join(tag("dt", axis_label(c.name, table)), tag("dd", c.definition.replace("`", ""))) for c in known]
+    return tag("dl", entries, class_="definitions") if entries else None

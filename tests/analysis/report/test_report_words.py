@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from analysis.report.answers import sentences
+from analysis.fitting import Fit, fit
+from analysis.report.answers import bracket, per_doubling, trends
 from analysis.report.load import Sweep, load_sweep
 from analysis.report.prose import limits, what_was_run
 from analysis.report.questions import ask
 
 
 def said(table: pd.DataFrame) -> dict[str, str]:
-    return {k: v.replace("\N{NO-BREAK SPACE}", " ") for k, v in sentences(table, ask(table))}
+    return {k: v.replace("\N{NO-BREAK SPACE}", " ") for k, v in trends(table, ask(table))}
 
 
-def sweep_of(root: Path, table: pd.DataFrame) -> Sweep:
+def sweep_from(root: Path, table: pd.DataFrame) -> Sweep:
     folder = root / "sweeps" / "sizes"
     folder.mkdir(parents=True)
     table.to_parquet(folder / "results.parquet")
@@ -41,41 +44,19 @@ def test_three_sizes_give_a_slope_without_an_interval() -> None:
     assert "[" not in sentence
 
 
-def test_kinds_are_compared_between_neighbours_and_decoder_by_decoder() -> None:
-    """Curves that bend: at 2^6 bits KL stands between (5, 20) and (7, 26), FSQ between (4, 18) and (8, 26)."""
-    kl = {3: 19.0, 5: 20.0, 7: 26.0, 9: 26.5}
-    fsq = {3: 10.0, 4: 18.0, 8: 26.0, 9: 60.0}
-    table = pd.DataFrame([
-        row(kind, i + 1, decoder, 2.0**log_rate, psnr + offset)
-        for kind, curve in (("kl", kl), ("fsq", fsq))
-        for decoder, offset in (("S", 0.0), ("B", 5.0))
-        for i, (log_rate, psnr) in enumerate(curve.items())
-    ])  # fmt: skip
-    sentence = said(table)["Kinds of bottleneck"]
-    assert "At equal rate (64 bits per image" in sentence
-    assert "KL scores 1 dB PSNR more than FSQ" in sentence
-    assert "by interpolation, mean over 2 pairs of equal encoder, decoder and seed; one seed, no interval" in sentence
-    assert "[" not in sentence
-    # An unpaired decoder of one kind moves nothing.
-    alone = table[~((table["bottleneck"] == "fsq") & (table["decoder"] == "B"))]
-    assert (
-        "KL scores 1 dB PSNR more than FSQ (by interpolation; one seed, no interval)"
-        in said(alone)["Kinds of bottleneck"]
-    )
-
-
-def test_kinds_without_common_rates_are_not_compared() -> None:
-    table = pd.DataFrame(
-        [row("kl", s, "S", 2.0**s, 20.0 + s) for s in (1, 2, 3)]
-        + [row("fsq", s, "S", 2.0**s, 9.0 + s) for s in (4, 5, 6)]
-    )
-    assert "Kinds of bottleneck" not in said(table)
+def test_a_slope_that_could_be_none_is_not_resolved() -> None:
+    values = (20.0, 20.9, 19.6, 20.7, 20.1)
+    table = pd.DataFrame([row("kl", 2**i, "S", 10.0 * 2**i, p) for i, p in enumerate(values)])
+    sentence = said(table)["Bottleneck size"]
+    assert "PSNR shows no resolved trend: " in sentence
+    assert "rises" not in sentence
+    assert "falls" not in sentence
 
 
 def test_limits_of_the_rate_and_of_generated_images(tmp_path: Path) -> None:
     more = {"gfd": 3.0, "data.classes": 10, "generation.images": 2048}
     table = pd.DataFrame([row("fsq", s, "S", 10.0 * s, 20.0, **more) for s in (2, 4)])
-    lines = " ".join(limits(sweep_of(tmp_path, table)))
+    lines = " ".join(limits(sweep_from(tmp_path, table)))
     assert "upper bound for every bottleneck" in lines
     assert "up to log2(10) = 3.3 bits per image more" in lines
     assert "(2,048 generated) and compare only at equal numbers" in lines
@@ -84,6 +65,34 @@ def test_limits_of_the_rate_and_of_generated_images(tmp_path: Path) -> None:
 def test_parameters_that_vary_within_a_preset_are_about(tmp_path: Path) -> None:
     rows = [row("kl", s, "S", 10.0 * s, 20.0, decoder_params=4e5 + 1e4 * s) for s in (2, 4)]
     rows += [row("kl", s, "B", 10.0 * s, 20.0) for s in (2, 4)]
-    text = what_was_run(sweep_of(tmp_path, pd.DataFrame(rows)))
+    text = what_was_run(sweep_from(tmp_path, pd.DataFrame(rows)))
     assert "S (about 430 k parameters)" in text
     assert "B (2 M parameters)" in text
+
+
+def test_power_law_change_per_doubling() -> None:
+    x = np.array([32.0, 64, 128, 256, 512])
+    noise = np.exp(np.array([0.01, -0.02, 0.015, -0.01, 0.005]))
+    found = fit(pd.DataFrame({"bottleneck_floats": x, "mse": 3 * x**-0.5 * noise}), law="power",
+                x="bottleneck_floats", y="mse")  # fmt: skip
+    assert isinstance(found, Fit)
+    change = per_doubling(found)
+    assert change is not None
+    assert change[1] < 2**-0.5 - 1 < change[2]
+    assert change[1] < change[0] < change[2]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"),
+    [
+        (2.0149, 1.861, 2.148, "2.01 [1.86, 2.15]"),
+        (0.12, 0.008, 1.7, "0.12 [0.01, 1.70]"),
+        (86.6066, 86.6061, 86.6069, "86.61 [86.61, 86.61]"),
+        (-0.9, -0.95, -0.85, "\N{MINUS SIGN}0.90 [\N{MINUS SIGN}0.95, \N{MINUS SIGN}0.85]"),
+        (1580.0, 1506.0, 1659.0, "1580 [1506, 1659]"),
+        (2.0, -math.inf, math.inf, "2 [no interval]"),
+        (5.1e-4, 1.1e-21, 2.5e14, "5.1e\N{MINUS SIGN}04 [1.1e\N{MINUS SIGN}21, 2.5e+14]"),
+    ],
+)
+def test_brackets_show_digits_that_mean_something(value: float, low: float, high: float, expected: str) -> None:
+    assert bracket(value, low, high) == expected

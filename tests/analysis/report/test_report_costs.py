@@ -1,0 +1,48 @@
+"""What a sweep cost: totals, stages, and the dearest trials; what is not recorded is not made up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis.report.costs import costs
+from analysis.report.load import Sweep
+
+STAGE = {"kind": "tokenizer", "done": 3, "failed": 1, "running": 0, "new": 0, "seconds": 7200.0, "gpu_seconds": 3600.0}
+
+
+def text_of(table: pd.DataFrame, **summary: Any) -> str:
+    return costs(Sweep(Path("sizes"), "sizes", table, summary, None)).text()
+
+
+def test_totals_and_price() -> None:
+    table = pd.DataFrame({"train_images": [1e6, 3e6], "train_flops": [1e18, 2e18]})
+    text = text_of(table, gpu_seconds=7200.0, cost_per_gpu_hour=2.5, stage_seconds=9000.0, stages=[STAGE])
+    assert "2 GPU hours, 5 at 2.5 a GPU hour, 2 h 30 min of work in all stages" in text
+    assert "4 M training images, 3000 P training FLOPs" in text
+    assert "counted once" in text
+    assert "No GPU was used" not in text
+
+
+def test_stages_by_kind() -> None:
+    text = text_of(pd.DataFrame(), stages=[STAGE, {"kind": "probe", "done": 3}])
+    assert "tokenizer31002 h1" in text
+    assert "probe3\N{EN DASH}\N{EN DASH}\N{EN DASH}\N{EN DASH}\N{EN DASH}" in text, "what is not known is a dash"
+
+
+def test_a_sweep_on_processors_says_so() -> None:
+    text = text_of(pd.DataFrame({"train_images": [8000.0]}), stage_seconds=60.0, gpu_seconds=0.0)
+    assert "No GPU was used." in text
+    assert "GPU hours" not in text.split("Stages")[0]
+
+
+def test_the_dearest_trials_come_first_with_their_share() -> None:
+    table = pd.DataFrame({"label": ["a", "b", "c"], "wall_seconds": [60.0, 180.0, 0.0]})
+    text = text_of(table)
+    assert text.index("b: 3 min, 75 %") < text.index("a: 1 min, 25 %")
+
+
+def test_nothing_recorded() -> None:
+    assert text_of(pd.DataFrame()).count("Not recorded.") == 2
