@@ -6,29 +6,31 @@ all of them is a few NumPy calls on arrays (b, n, p).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from analysis.descent import Rows as Rows
+from analysis.descent import derivatives, squares
+from analysis.descent import minimise as minimise
 from analysis.laws import Law
+from analysis.search import best_minimum
 
 Array = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.int64]
-Model = Callable[[Array, Rows], tuple[Array, Array]]
-"""Coordinates (m, p) of the problems ``rows`` (m,) -> values (m, n) and derivatives (m, n, p)."""
 
 _MAX_POINTS = 2000  # more are gathered: a law is straight within 1/2000 of the span of ln x
-_STARTS_KEPT = 8
+_MANY = 20_000  # points, of which a sample finds the neighbourhood of the optimum
+_CELLS = 200_000  # numbers in the derivatives (b, n, p) of data sets that are solved at once
 
 
 @dataclass(frozen=True)
 class Problem:
     """A law and points on the scale of its residuals.
 
-    z (k, 1, n) is ln x minus ``center``; target (b, n) is y or ln y; weight (n,) counts rows that share a point, and
-    ``scatter`` (b,) is the sum of squares within them, which no curve can explain. ``rows`` are counted before that.
+    z (k, 1, n) is ln x minus ``center`` (k, 1); target (b, n) is y or ln y; weight (n,) is that of each point, and
+    ``scatter`` (b,) is the sum of squares within gathered points, which no curve can explain. ``rows`` are counted
+    before that. With ``delta`` the loss is Huber's with this threshold, else least squares.
     """
 
     law: Law
@@ -37,7 +39,8 @@ class Problem:
     weight: Array
     scatter: Array
     rows: int
-    center: float
+    center: Array
+    delta: float | None = None
 
     @property
     def freedom(self) -> int:
@@ -50,41 +53,85 @@ class Problem:
             value, slope = self.law.curve(coordinates, self.z if z is None else z)
             return (np.log(value), slope / value[..., None]) if self.law.log_residuals else (value, slope)
 
+    def bend(self, coordinates: Array) -> Array:
+        """Second derivatives (b, n, p, p) of the curve on the scale of the residuals."""
+        with np.errstate(all="ignore"):
+            bend = self.law.bend(coordinates, self.z)
+            if not self.law.log_residuals:
+                return bend
+            value, slope = self.law.curve(coordinates, self.z)
+            slope = slope / value[..., None]
+            return np.asarray(bend / value[..., None, None] - slope[..., :, None] * slope[..., None, :])
+
+    def local(self, coordinates: Array, which: Rows) -> tuple[Array, Array, Array]:
+        """Sum of weighted squares (m,) of data sets ``which``, half its downhill gradient and half its Hessian."""
+        value, slope = self.model(coordinates)
+        residual, weight = self.target[which] - value, np.broadcast_to(self.weight, value.shape)
+        return squares(residual, weight), *derivatives(residual, slope, self.bend(coordinates), weight)
+
+    def starts(self) -> Array:
+        """Where a fit of a nonlinear law starts: coordinates (b, s, p)."""
+        assert self.law.starts is not None, self.law.name
+        weighty = self.weight > 0
+        target = self.target[:, weighty]
+        y = np.exp(target) if self.law.log_residuals else target
+        return np.clip(self.law.starts(self.z[:, :, weighty], y), *self.law.limits())
+
     def cost(self, coordinates: Array, which: Rows | slice = slice(None)) -> Array:
-        """The residual sum of squares (m,) of data sets ``which``, scatter within gathered points included."""
+        """The sum (m,) of weight x squared residual of data sets ``which``, scatter within gathered points included.
+
+        With ``delta``: of weight x twice Huber's function, which is the square up to the threshold.
+        """
         residual = self.target[which] - self.model(coordinates)[0]
-        total: Array = (self.weight * residual**2).sum(axis=1) + self.scatter[which]
+        loss = residual**2 if self.delta is None else huber_loss(residual, self.delta)
+        total: Array = (self.weight * loss).sum(axis=1) + self.scatter[which]
         return total
 
 
-def problem(law: Law, x: Array, y: Array) -> Problem:
-    """The least-squares problem of a law on sizes x (k, n) and measures y (b, n)."""
-    z = np.log(x)
+def huber_loss(residual: Array, delta: float) -> Array:
+    """Twice Huber's function: r^2 up to delta, 2 delta |r| - delta^2 beyond (Huber 1964)."""
+    size = np.abs(residual)
+    return np.where(size <= delta, size**2, delta * (2 * size - delta))
+
+
+def problem(
+    law: Law, x: Array, y: Array, weight: npt.ArrayLike | None = None, delta: float | None = None
+) -> Problem:  # fmt: skip
+    """The problem of a law on sizes x (k, n), measures y (b, n) and weights of the points (n,), one each if not given.
+
+    For a law of groups x has one more row, the number of each point's group. Least squares, or Huber's loss with the
+    threshold ``delta`` on the residuals.
+    """
+    z = law.z(x)
     target = np.log(y) if law.log_residuals else y
-    # Linear laws are solved by QR, which needs no centre, and then need no translation back.
-    center = 0.0 if law.linear else float(z.mean())
-    weight, scatter = np.ones(z.shape[1]), np.zeros(len(y))
-    if z.shape[1] > _MAX_POINTS and law.x_columns == 1 and not law.linear:
-        gathered = _gather(z, target)
+    weight = np.ones(z.shape[1]) if weight is None else np.asarray(weight, dtype=np.float64)
+    rows, scatter = int((weight > 0).sum()), np.zeros(len(y))
+    # Laws without a scale that takes on the unit of x are fitted in ln x itself, and need no translation back.
+    center = np.zeros((len(z), 1))
+    if law.powers:
+        center[: law.x_columns] = z[: law.x_columns].mean(axis=1, keepdims=True)
+    if z.shape[1] > _MAX_POINTS and len(z) == 1 and not law.linear and delta is None:
+        gathered = _gather(z, target, weight)
         # Clustered sizes may share so few bins that the bins no longer tell the parameters apart.
         if gathered[0].shape[1] > len(law.parameters):
             z, target, weight, scatter = gathered
-    return Problem(law, (z - center)[:, None, :], target, weight, scatter, x.shape[1], center)
+    return Problem(law, (z - center)[:, None, :], target, weight, scatter, rows, center, delta)
 
 
-def _gather(z: Array, target: Array) -> tuple[Array, Array, Array, Array]:
-    """Replace the points of each narrow bin of z by their mean: z, target, weight, scatter.
+def _gather(z: Array, target: Array, weight: Array) -> tuple[Array, Array, Array, Array]:
+    """Replace the points of each narrow bin of z by their weighted mean: z, target, weight, scatter.
 
     Exact where the points of a bin share one z; else the scatter holds the curve's fall within a bin as well.
     """
+    z, target, weight = z[:, weight > 0], target[:, weight > 0], weight[weight > 0]
     low, high = z.min(), z.max()
     places = np.minimum(((z[0] - low) / (high - low) * _MAX_POINTS).astype(np.int64), _MAX_POINTS - 1)
     _, places = np.unique(places, return_inverse=True)
-    counts = np.bincount(places).astype(np.float64)
-    means = np.stack([np.bincount(places, weights=row) for row in target]) / counts
-    middle = np.bincount(places, weights=z[0]) / counts
-    scatter: Array = ((target - means[:, places]) ** 2).sum(axis=1)
-    return middle[None], means, counts, scatter
+    weights: Array = np.asarray(np.bincount(places, weights=weight), dtype=np.float64)
+    means = np.stack([np.bincount(places, weights=weight * row) for row in target]) / weights
+    middle = np.bincount(places, weights=weight * z[0]) / weights
+    scatter: Array = (weight * (target - means[:, places]) ** 2).sum(axis=1)
+    return middle[None], means, weights, scatter
 
 
 @dataclass(frozen=True)
@@ -96,22 +143,20 @@ class Solution:
 
 
 def solve(task: Problem) -> Solution:
-    """The global optimum: QR for linear laws, else Levenberg-Marquardt from the best of the law's starts."""
+    """The global optimum: QR for linear laws and squares, else the best minimum that the law's own starts lead to."""
+    if task.delta is not None:
+        from analysis.huber import minimise_huber  # which itself needs this module
+
+        return minimise_huber(task)
     if task.law.linear:
         return _solve_linear(task)
-    assert task.law.starts is not None, task.law.name
-    y = np.exp(task.target) if task.law.log_residuals else task.target
-    low, high = task.law.limits()
-    starts = np.clip(task.law.starts(task.z, y), low, high)
-    b, s, p = starts.shape
-    costs = np.stack([task.cost(starts[:, start]) for start in range(s)], axis=1)
-    best = np.argsort(np.where(np.isfinite(costs), costs, np.inf), axis=1)[:, :_STARTS_KEPT]
-    kept = np.take_along_axis(starts, best[:, :, None], axis=1).reshape(-1, p)
-    target = np.repeat(task.target, best.shape[1], axis=0)
-    coordinates, cost = minimise(lambda at, _: task.model(at), target, task.weight, kept, low, high)
-    winner = cost.reshape(b, -1).argmin(axis=1)
-    rows = np.arange(b)
-    return Solution(coordinates.reshape(b, -1, p)[rows, winner], cost.reshape(b, -1)[rows, winner] + task.scatter)
+    if task.z.shape[2] > _MANY:
+        return _solve_many(task)
+    size = max(1, _CELLS // (task.z.shape[2] * len(task.law.parameters)))
+    parts = [best_minimum(replace(task, target=target, scatter=np.zeros(len(target))))
+             for target in np.split(task.target, range(size, len(task.target), size))]  # fmt: skip
+    coordinates, cost = (np.concatenate(sides) for sides in zip(*parts, strict=True))
+    return Solution(coordinates, cost + task.scatter)
 
 
 def _solve_linear(task: Problem) -> Solution:
@@ -122,65 +167,11 @@ def _solve_linear(task: Problem) -> Solution:
     return Solution(coordinates, task.cost(coordinates))
 
 
-def minimise(
-    model: Model,
-    target: Array,
-    weight: Array,
-    start: Array,
-    low: Array,
-    high: Array,
-    *,
-    tolerance: float = 1e-13,
-    iterations: int = 200,
-) -> tuple[Array, Array]:
-    """Levenberg-Marquardt within a box, for b problems at once: coordinates (b, p) and cost (b,).
-
-    Target (b, n), weight (b, n) or (1, n), start (b, p), limits (p,). A coordinate at a limit that the gradient pushes
-    against is held there. Steps are scaled by the curvature of each coordinate (Marquardt 1963), so units do not
-    matter. A problem is settled, and no longer computed, when a step gains less than ``tolerance`` of its cost.
-    """
-    weight = np.broadcast_to(weight, target.shape)
-    coordinates, damping, rows = start.copy(), np.full(len(start), 1e-3), np.arange(len(start))
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        values, slopes = (np.array(part) for part in model(coordinates, rows))
-        cost = _cost(target, values, weight)
-        for _ in range(iterations):
-            here = coordinates[rows]
-            gradient, curvature = _normal_equations(target[rows] - values[rows], slopes[rows], weight[rows])
-            held = ((here <= low) & (gradient < 0)) | ((here >= high) & (gradient > 0))
-            trial = np.clip(here + _damped_step(gradient, curvature, held, damping[rows]), low, high)
-            trial_values, trial_slopes = model(trial, rows)
-            trial_cost = _cost(target[rows], trial_values, weight[rows])
-            better = trial_cost <= cost[rows]
-            settled = better & (cost[rows] - trial_cost <= tolerance * cost[rows])
-            taken = rows[better]
-            coordinates[taken], cost[taken] = trial[better], trial_cost[better]
-            values[taken], slopes[taken] = trial_values[better], trial_slopes[better]
-            damping[rows] *= np.where(better, 0.2, 5.0)
-            rows = rows[~settled & (damping[rows] < 1e12)]
-            if not len(rows):
-                break
-    return coordinates, cost
-
-
-def _cost(target: Array, values: Array, weight: Array) -> Array:
-    cost = (weight * (target - values) ** 2).sum(axis=1)
-    return np.where(np.isfinite(cost), cost, np.inf)
-
-
-def _normal_equations(residual: Array, slopes: Array, weight: Array) -> tuple[Array, Array]:
-    weighted = slopes * weight[..., None]
-    gradient = np.einsum("bnp,bn->bp", weighted, residual)
-    curvature = np.swapaxes(weighted, 1, 2) @ slopes
-    return np.nan_to_num(gradient), np.nan_to_num(curvature)
-
-
-def _damped_step(gradient: Array, curvature: Array, held: npt.NDArray[np.bool_], damping: Array) -> Array:
-    """Solve (H + damping diag H) step = gradient for the coordinates that are not held, in units of their curvature."""
-    diagonal = np.einsum("bpp->bp", curvature)
-    free = ~held & (diagonal > 0)
-    unit = np.where(free, 1 / np.sqrt(np.where(free, diagonal, 1.0)), 0.0)
-    matrix = curvature * unit[:, :, None] * unit[:, None, :]
-    rank = np.arange(gradient.shape[1])
-    matrix[:, rank, rank] = 1.0 + damping[:, None] + 1e-14
-    return np.asarray(np.linalg.solve(matrix, (gradient * unit)[..., None])[..., 0] * unit, dtype=np.float64)
+def _solve_many(task: Problem) -> Solution:
+    """From the optimum of a sample of the points to that of all."""
+    sample = np.random.default_rng(0).choice(task.z.shape[2], _MAX_POINTS, replace=False)
+    part = replace(task, z=task.z[:, :, sample], target=task.target[:, sample], weight=task.weight[sample])
+    low, high = task.law.limits()
+    start = solve(replace(part, scatter=np.zeros(len(part.target)))).coordinates
+    coordinates, cost = minimise(lambda at, _: task.model(at), task.target, task.weight, start, low, high)
+    return Solution(coordinates, cost + task.scatter)

@@ -1,0 +1,191 @@
+"""Down to a minimum of weighted squares within a box, for b problems at once: from far away, and to the last digit.
+
+``minimise`` takes Gauss-Newton steps, which need no second derivatives and lead well from afar; ``finish`` takes Newton
+steps with the exact Hessian, which converge where residuals are large or a valley is bent and almost flat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
+Model = Callable[[Array, Rows], tuple[Array, Array]]
+"""Coordinates (m, p) of the problems ``rows`` (m,) -> values (m, n) and derivatives (m, n, p)."""
+
+Local = Callable[[Array, Rows], tuple[Array, Array, Array]]
+"""Coordinates (m, p) of the problems ``rows`` (m,) -> cost (m,), half its downhill gradient and half its Hessian."""
+
+_MOST_DAMPING = 1e12
+_LITTLE_DAMPING = 1e-4
+_SETTLED = 1e-13  # share of the cost that a Newton step promises when the minimum is reached
+_PATIENCE, _HOPELESS = 4, 20.0
+_EXCHANGES = 6  # rounds a coordinate, far more than it takes
+
+
+def minimise(
+    model: Model, target: Array, weight: Array, start: Array, low: Array, high: Array, *,
+    tolerance: float = 1e-13, iterations: int = 200, reach: Array | float = np.inf, first_damping: float = 1e-3,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Levenberg-Marquardt within a box, for b problems at once: coordinates (b, p) and cost (b,).
+
+    Target (b, n), weight (b, n) or (1, n), start (b, p), limits (p,). A coordinate at a limit that the gradient pushes
+    against is held there. Steps are scaled by the curvature of each coordinate (Marquardt 1963), so units do not
+    matter, and no longer than ``reach`` (p,). A problem is settled, and no longer computed, when a step gains less than
+    ``tolerance`` of its cost.
+    """
+    weight = np.broadcast_to(weight, target.shape)
+    coordinates, damping, rows = start.copy(), np.full(len(start), first_damping), np.arange(len(start))
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        values, slopes = (np.array(part) for part in model(coordinates, rows))
+        cost = squares(target - values, weight)
+        for _ in range(iterations):
+            here = coordinates[rows]
+            gradient, curvature = _normal_equations(target[rows] - values[rows], slopes[rows], weight[rows])
+            step = _damped_step(gradient, curvature, _box(here, low, high, reach), damping[rows])
+            trial, promised = np.clip(here + step, low, high), (step * gradient).sum(axis=1)
+            trial_values, trial_slopes = model(trial, rows)
+            trial_cost = squares(target[rows] - trial_values, weight[rows])
+            better = trial_cost <= cost[rows]
+            settled = better & (cost[rows] - trial_cost <= tolerance * cost[rows])
+            settled |= (promised <= tolerance * cost[rows]) & (damping[rows] <= _LITTLE_DAMPING)
+            taken = rows[better]
+            coordinates[taken], cost[taken] = trial[better], trial_cost[better]
+            values[taken], slopes[taken] = trial_values[better], trial_slopes[better]
+            damping[rows] *= np.where(better, 0.2, 5.0)
+            rows = rows[~settled & (damping[rows] < _MOST_DAMPING)]
+            if not len(rows):
+                break
+    return coordinates, cost
+
+
+def finish(
+    local: Local, settle: Callable[[Array, Rows], Array], outer: Rows, rival: Rows, start: Array, low: Array,
+    high: Array, iterations: int = 60,
+) -> tuple[Array, Array]:  # fmt: skip
+    """Newton's method on the coordinates ``outer`` alone, from starts (b, p): coordinates (b, p) and cost (b,).
+
+    ``settle`` brings the other coordinates of problems ``rows`` to their best for the outer ones (Golub and Pereyra
+    1973): the valleys of a level and powers are bent and flat, and straight in what is left. Directions of negative
+    curvature are taken with its absolute value, which leads away from saddles (Dauphin et al. 2014). Of starts with the
+    same number ``rival`` (b,) those give up that lag behind the best by far more than their next step promises.
+    """
+    damping, rows, best = np.full(len(start), 1e-6), np.arange(len(start)), np.full(rival.max() + 1, np.inf)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        coordinates = settle(start, rows)
+        cost, gradient, hessian = local(coordinates, rows)
+        for round_ in range(iterations):
+            here = coordinates[rows]
+            held = ((here <= low) & (gradient[rows] <= 0)) | ((here >= high) & (gradient[rows] >= 0))
+            matrix, unit = _saddle_free(_profiled(hessian[rows], outer, held), damping[rows])
+            box = low[outer] - here[:, outer], high[outer] - here[:, outer]
+            step = _least_in_box(matrix, gradient[rows][:, outer], unit, box)
+            promised = (step * gradient[rows][:, outer]).sum(axis=1)
+            trial = here.copy()
+            trial[:, outer] = np.clip(here[:, outer] + step, low[outer], high[outer])
+            trial = settle(trial, rows)
+            trial_cost, *derivatives = local(trial, rows)
+            better = trial_cost <= cost[rows]
+            taken = rows[better]
+            coordinates[taken], cost[taken] = trial[better], trial_cost[better]
+            gradient[taken], hessian[taken] = (part[better] for part in derivatives)
+            done = (promised <= _SETTLED * cost[rows]) & (damping[rows] <= _LITTLE_DAMPING)
+            if round_ >= _PATIENCE:
+                np.minimum.at(best, rival, cost)
+                done |= better & (cost[rows] - best[rival[rows]] > _HOPELESS * promised)
+            damping[rows] = np.maximum(damping[rows] * np.where(better, 0.1, 10.0), 1e-14)
+            rows = rows[~done & (damping[rows] < _MOST_DAMPING)]
+            if not len(rows):
+                break
+    return coordinates, cost
+
+
+def _profiled(hessian: Array, outer: Rows, held: Mask) -> Array:
+    """The Hessian (b, q, q) in the outer coordinates when the others follow, but for those that limits hold."""
+    inner = np.setdiff1d(np.arange(hessian.shape[1]), outer)
+    matrix, unit = _in_units(np.where(held[:, :, None] | held[:, None, :], 0.0, hessian)[:, inner[:, None], inner])
+    matrix += 1e-13 * np.eye(len(inner)) + (unit == 0)[:, :, None] * np.eye(len(inner))
+    across = hessian[:, inner[:, None], outer] * unit[:, :, None]
+    return np.asarray(hessian[:, outer[:, None], outer] - np.swapaxes(across, 1, 2) @ np.linalg.solve(matrix, across))
+
+
+def derivatives(residual: Array, slopes: Array, bends: Array, weight: Array) -> tuple[Array, Array]:
+    """Half the downhill gradient (b, p) and half the Hessian (b, p, p) of a sum of weighted squares."""
+    gradient, curvature = _normal_equations(residual, slopes, weight)
+    return gradient, np.nan_to_num(curvature - np.einsum("bn,bnpq->bpq", weight * residual, bends, optimize=True))
+
+
+def squares(residual: Array, weight: Array) -> Array:
+    """The sum of weighted squares (b,), infinite where it does not exist."""
+    cost = (weight * residual**2).sum(axis=1)
+    return np.where(np.isfinite(cost), cost, np.inf)
+
+
+def _normal_equations(residual: Array, slopes: Array, weight: Array) -> tuple[Array, Array]:
+    weighted = slopes * weight[..., None]
+    gradient = np.einsum("bnp,bn->bp", weighted, residual)
+    curvature = np.swapaxes(weighted, 1, 2) @ slopes
+    return np.nan_to_num(gradient), np.nan_to_num(curvature)
+
+
+def _damped_step(gradient: Array, curvature: Array, box: tuple[Array, Array], damping: Array) -> Array:
+    """The least of the quadratic with Hessian H + damping diag H in a box of steps."""
+    matrix, unit = _in_units(curvature)
+    rank = np.arange(gradient.shape[1])
+    matrix[:, rank, rank] = 1.0 + damping[:, None] + 1e-14
+    return _least_in_box(matrix, gradient, unit, box)
+
+
+def _saddle_free(hessian: Array, damping: Array) -> tuple[Array, Array]:
+    """abs(H) + damping, in units of the curvature, and these units."""
+    matrix, unit = _in_units(hessian)
+    values, vectors = np.linalg.eigh(matrix)
+    sizes = np.abs(values) + damping[:, None] + 1e-14
+    return (vectors * sizes[:, None, :]) @ np.swapaxes(vectors, 1, 2), unit
+
+
+def _box(here: Array, low: Array, high: Array, reach: Array | float) -> tuple[Array, Array]:
+    """The steps that limits and reach allow from here (b, p): the least and the most."""
+    return np.maximum(low - here, -reach), np.minimum(high - here, reach)
+
+
+def _in_units(curvature: Array) -> tuple[Array, Array]:
+    """The matrix with a diagonal of 1 or -1 and the units (b, p): zero where a coordinate moves nothing."""
+    diagonal = np.abs(np.einsum("bpp->bp", curvature))
+    unit = np.where(diagonal > 0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)), 0.0)
+    return curvature * unit[:, :, None] * unit[:, None, :], unit
+
+
+def _least_in_box(matrix: Array, gradient: Array, unit: Array, box: tuple[Array, Array]) -> Array:
+    """The step (b, p) that is best for downhill gradient and curvature within a box.
+
+    A step that is merely cut off at a side would leave the valley that it follows, so the coordinates that end at a
+    side are found by exchanging all that are wrong, and in the end one by one (Murty 1974, Kostreva 1978).
+    """
+    p = gradient.shape[1]
+    pull, low, high = gradient * unit, *(np.where(unit > 0, side / np.where(unit > 0, unit, 1.0), 0.0) for side in box)
+    side, step, rows = np.where(unit > 0, 0, -1), np.zeros(gradient.shape), np.arange(len(gradient))
+    for round_ in range(_EXCHANGES * p):
+        at, held = side[rows], side[rows] != 0
+        fixed = np.where(held, np.where(at < 0, low[rows], high[rows]), 0.0)
+        reduced = np.where(held[:, :, None] | held[:, None, :], 0.0, matrix[rows])
+        reduced[:, np.arange(p), np.arange(p)] += held
+        right = np.where(held, fixed, pull[rows] - _times(matrix[rows], fixed))
+        step[rows] = found = np.linalg.solve(reduced, right[..., None])[..., 0]
+        left = at * (pull[rows] - _times(matrix[rows], found))
+        wrong = np.where(held, (left < 0) & (unit[rows] > 0), (found < low[rows]) | (found > high[rows]))
+        if round_ >= p:
+            wrong &= np.cumsum(wrong, axis=1) == 1
+        side[rows] = np.where(wrong, np.where(held, 0, np.where(found < low[rows], -1, 1)), at)
+        rows = rows[wrong.any(axis=1)]
+        if not len(rows):
+            break
+    return np.clip(step * unit, *box)
+
+
+def _times(matrix: Array, vector: Array) -> Array:
+    return np.asarray((matrix @ vector[..., None])[..., 0])

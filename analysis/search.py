@@ -1,0 +1,128 @@
+"""The best minimum of a nonlinear law on squares: from its starts, through steps from afar, to the last digit.
+
+Most coordinates of a law are linear given a few others: level and scales given the exponents, slopes given the breaks.
+They are settled, exactly and within their bounds, wherever the others go (variable projection, Golub and Pereyra 1973),
+which leaves one to four coordinates to search.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from analysis.descent import Rows, finish, minimise
+
+if TYPE_CHECKING:
+    from analysis.solver import Problem
+
+Array = npt.NDArray[np.float64]
+
+_FINISHED = 6  # minima that Newton's method follows to their end
+_FAR = 40  # Gauss-Newton steps from each start
+_REACH = 3.0  # longest step of a logarithm: a part that vanishes does so at leisure
+_ABSENT = 1e-250  # a scale as good as zero, which still has a logarithm
+_SAME = 1e-7  # share of the cost by which two minima differ at least
+_ROUNDS, _DETOURS = 6, 12  # for laws with so many other coordinates that a grid of starts is coarse:
+_MANY = 3
+
+
+def best_minimum(task: Problem) -> tuple[Array, Array]:
+    """Coordinates (b, p) of the least sum of weighted squares that the search reaches, and that sum (b,)."""
+    law, starts, reach = task.law, task.starts(), _reach(task)
+    b, s, p = starts.shape
+    everyone = np.arange(b)
+    starts = settle(task, starts.reshape(-1, p), np.repeat(everyone, s)).reshape(b, s, p)
+    starts, which = _best(task, starts, -(-s // 2), everyone)
+    ends, _ = minimise(lambda at, _: task.model(at), task.target[which], task.weight, starts, *law.limits(),
+                       iterations=_FAR, reach=reach)  # fmt: skip
+    found, cost = _finished(task, ends.reshape(b, -1, p), _FINISHED, everyone)
+    if law.terms is None and len(law.parameters) - len(law.separable) >= _MANY:
+        _improve_by_detours(task, found, cost)
+    return found, cost
+
+
+def settle(task: Problem, coordinates: Array, which: Rows) -> Array:
+    """Coordinates (m, p) with those of ``law.separable`` at their best for data sets ``which`` (m,)."""
+    law = task.law
+    settled: Array = coordinates.copy()
+    if not law.separable:
+        return settled
+    inner = np.array([law.parameters.index(name) for name in law.separable])
+    # What enters a sum of terms linearly is the scale itself, not its logarithm.
+    logs = np.array([name in law.positive and law.terms is not None for name in law.separable])
+    low, high = (limits[inner] for limits in law.limits())
+    low = np.where(logs, _ABSENT, low)
+
+    def placed(linear: Array, rows: Rows) -> Array:
+        full = coordinates[rows]
+        full[:, inner] = np.where(logs, np.log(np.where(logs, linear, 1.0)), linear)
+        return full
+
+    def model(linear: Array, rows: Rows) -> tuple[Array, Array]:
+        value, slope = task.model(placed(linear, rows))
+        return value, slope[..., inner] / np.where(logs, linear, 1.0)[:, None, :]
+
+    start = coordinates[:, inner]
+    start = np.clip(np.where(logs, np.exp(np.where(logs, start, 0.0)), start), low, high)
+    linear, _ = minimise(model, task.target[which], task.weight, start, low, high, tolerance=1e-14, iterations=30,
+                         first_damping=1e-9)  # fmt: skip
+    settled[:, inner] = placed(linear, np.arange(len(linear)))[:, inner]
+    return settled
+
+
+def _improve_by_detours(task: Problem, best: Array, least: Array) -> None:
+    """Replace the best (b, p) and their costs (b,) by better minima, by way of the same points under other weights.
+
+    Several breaks have a minimum near many groups of points; under random weights another of them is the best.
+    """
+    rng, rows = np.random.default_rng(0), np.arange(len(best))
+    for _ in range(_ROUNDS):
+        which = np.repeat(rows, _DETOURS)
+        away, target = best[which], task.target[which]
+        for weight in (task.weight * rng.exponential(size=target.shape), task.weight):
+            away, _ = minimise(lambda at, _: task.model(at), target, weight, away, *task.law.limits(), iterations=_FAR,
+                               reach=_reach(task))  # fmt: skip
+        found, cost = _finished(task, away.reshape(len(rows), _DETOURS, -1), 2, rows)
+        better = cost < least[rows] * (1 - _SAME)
+        rows = rows[better]
+        best[rows], least[rows] = found[better], cost[better]
+        if not len(rows):
+            break
+
+
+def _finished(task: Problem, candidates: Array, count: int, rows: Rows) -> tuple[Array, Array]:
+    """Best minimum (b, p) and cost (b,) of data sets ``rows`` (b,) near the best ``count`` of candidates (b, s, p)."""
+    ends, which = _best(task, candidates, count, rows)
+    outer = np.array([i for i, name in enumerate(task.law.parameters) if name not in task.law.separable])
+    coordinates, cost = finish(
+        lambda at, rows: task.local(at, which[rows]), lambda at, rows: settle(task, at, which[rows]),
+        outer, which, ends, *task.law.limits(),
+    )  # fmt: skip
+    coordinates, cost = coordinates.reshape(len(rows), -1, ends.shape[1]), cost.reshape(len(rows), -1)
+    place, b = cost.argmin(axis=1), np.arange(len(rows))
+    return coordinates[b, place], cost[b, place]
+
+
+def _best(task: Problem, candidates: Array, count: int, rows: Rows) -> tuple[Array, Rows]:
+    """Of candidates (b, s, p) of data sets ``rows`` (b,) those of least cost (m, p), and whose they are (m,)."""
+    b, s, p = candidates.shape
+    cost = task.cost(candidates.reshape(-1, p), np.repeat(rows, s)).reshape(b, s)
+    best = _distinct_first(np.where(np.isfinite(cost), cost, np.inf))[:, :count]
+    kept = np.take_along_axis(candidates, best[:, :, None], axis=1)
+    return kept.reshape(-1, p), np.repeat(rows, best.shape[1])
+
+
+def _distinct_first(cost: Array) -> Rows:
+    """The order (b, s) of rising cost, in which costs that were there before come last."""
+    order = cost.argsort(axis=1)
+    ranked = np.take_along_axis(cost, order, axis=1)
+    repeated = np.zeros(cost.shape, dtype=bool)
+    with np.errstate(invalid="ignore"):  # costs that do not exist are not told apart
+        repeated[:, 1:] = ranked[:, 1:] - ranked[:, :-1] <= _SAME * ranked[:, :-1]
+    return np.take_along_axis(order, np.argsort(repeated, axis=1, kind="stable"), axis=1)
+
+
+def _reach(task: Problem) -> Array:
+    return np.array([_REACH if name in task.law.positive else np.inf for name in task.law.parameters])

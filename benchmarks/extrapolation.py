@@ -1,0 +1,274 @@
+"""Predicting what lies beyond the largest size: errors and intervals on learning curves of others, and on true laws.
+
+    python benchmarks/extrapolation.py CURVES.csv [--sets 100]
+
+CURVES.csv holds learning curves of the benchmark of Alabdulmohsin, Neyshabur and Zhai, "Revisiting Neural Scaling Laws in
+Language and Vision" (2022): columns Domain, Task, Model, Seen Examples, Loss, Training (1: points to fit, 0: points to
+predict). The error of a curve is the root mean square of ln(predicted / measured). Curves of one domain, model and data
+set are one cluster, and intervals of means are percentiles of a bootstrap over clusters. "Settings" of the average are
+judged on domains and data sets that had no say in choosing them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from analysis.averaging import WINDOWS, Average, averaged
+from analysis.choosing import DEFAULT, choose
+from analysis.fitting import fit
+from analysis.laws import LAWS, Law
+from analysis.laws.learning_curves import FLATTENING
+
+Array = npt.NDArray[np.float64]
+LEVEL = 0.9
+RESAMPLES = 20_000
+KNOWN = LAWS | {FLATTENING.name: FLATTENING}
+ALL: tuple[float, ...] = (0.0,)
+SETTINGS: dict[str, tuple[Sequence[str], Sequence[float]]] = {
+    "default": (DEFAULT, WINDOWS),
+    "whole curve only": (DEFAULT, ALL),
+    "windows of 100, 67, 33 %": (DEFAULT, (0.0, 1 / 3, 2 / 3)),
+    "windows of 100, 80, 60, 40 %": (DEFAULT, (0.0, 0.2, 0.4, 0.6)),
+    "windows of 70, 55, 40 %": (DEFAULT, WINDOWS[2:]),
+    "without flattening": ([name for name in DEFAULT if name != "flattening"], WINDOWS),
+    "power_floor alone": (["power_floor"], WINDOWS),
+}
+TRUTHS: dict[str, tuple[dict[str, float], float]] = {
+    "power": ({"scale": 300.0, "exponent": 0.5}, 0.2),
+    "power_floor": ({"floor": 2.0, "scale": 40.0, "exponent": 0.5}, 0.05),
+    "saturating": ({"ceiling": 0.8, "scale": 3.0, "exponent": 0.5}, 0.01),
+}
+
+
+class Curve(NamedTuple):
+    """One learning curve: points to fit, points to predict."""
+
+    domain: str
+    dataset: str
+    cluster: str
+    x: Array
+    y: Array
+    ahead: Array
+    truth: Array
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame({"x": self.x, "y": self.y})
+
+
+def load(path: str) -> list[Curve]:
+    curves = []
+    for (domain, task, model), rows in pd.read_csv(path).groupby(["Domain", "Task", "Model"]):
+        rows = rows.drop_duplicates(["Seen Examples", "Training"]).sort_values("Seen Examples")
+        dataset = task.rsplit("_", 1)[0] if domain == "IC" else domain
+        source = dataset if domain == "IC" else task
+        parts = [rows[rows["Training"] == part] for part in (1, 0)]
+        numbers = [part[name].to_numpy(float) for part in parts for name in ("Seen Examples", "Loss")]
+        curves.append(Curve(domain, dataset, f"{domain} {model} {source}", *numbers))
+    return curves
+
+
+def error(curve: Curve, predicted: Array) -> float:
+    return float(np.sqrt(np.mean((np.log(predicted) - np.log(curve.truth)) ** 2)))
+
+
+def null(curve: Curve) -> Array:
+    return np.full(len(curve.ahead), curve.y[-1])
+
+
+def offset(curve: Curve, upper: bool = False) -> Array:
+    """The power law with a floor, on all points or on those of the upper half of ln x."""
+    table = curve.table
+    found: Any = fit(
+        table[table["x"] >= np.sqrt(curve.x[0] * curve.x[-1])] if upper else table, law="power_floor", x="x", y="y"
+    )
+    return np.asarray(found.predict(curve.ahead)["value"])
+
+
+def m4(curve: Curve) -> Array:
+    """(y - floor) / (top - y)^bend = scale x^-exponent, by least squares of ln y to first order, on a grid of the rest."""
+    floor = curve.y.min() * np.append(np.linspace(0, 0.98, 25), 0.995)
+    top = curve.y.max() * (1 + np.array([1e-3, 1e-2, 0.05, 0.1, 0.3, 1, 3]))
+    bend = np.append(0, np.geomspace(0.02, 2, 12))
+    low, high, a = (part.reshape(-1, 1) for part in np.meshgrid(floor, top, bend, indexing="ij"))
+    z, y = np.log(curve.x), curve.y
+    left = np.log(y - low) - a * np.log(high - y)
+    weight = 1 / (y / (y - low) + a * y / (high - y)) ** 2
+    weight = weight / weight.sum(axis=1, keepdims=True)
+    middle, off = (weight * z).sum(axis=1, keepdims=True), (weight * left).sum(axis=1, keepdims=True)
+    slope = (weight * (z - middle) * left).sum(axis=1, keepdims=True) / (weight * (z - middle) ** 2).sum(
+        axis=1, keepdims=True
+    )
+    size = (y / (y - low) + a * y / (high - y)) ** -2
+    best = int((size * (left - off - slope * (z - middle)) ** 2).sum(axis=1).argmin())
+    goal = off[best] + slope[best] * (np.log(curve.ahead) - middle[best])
+    inner, outer = np.full(len(goal), low[best]), np.full(len(goal), high[best])
+    for _ in range(60):  # the left side rises with y
+        half = (inner + outer) / 2
+        with np.errstate(divide="ignore"):
+            below = np.log(half - low[best]) - a[best] * np.log(high[best] - half) < goal
+        inner, outer = np.where(below, half, inner), np.where(below, outer, half)
+    return inner
+
+
+def of_setting(curve: Curve, name: str) -> Average:
+    laws, begins = SETTINGS[name]
+    found = averaged([KNOWN[law] for law in laws], curve.x, curve.y, begins=begins)
+    assert found is not None
+    return found
+
+
+def resampled(curves: list[Curve], values: Array) -> Array:
+    """Bootstrap means (r, ...) of values (curves, ...) over clusters."""
+    names, place = np.unique([curve.cluster for curve in curves], return_inverse=True)
+    counts = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    weight = counts[:, place].astype(float)
+    return np.asarray(weight @ values / weight.sum(axis=1, keepdims=True))
+
+
+def by_domain(curves: list[Curve], values: Array) -> str:
+    domains = ["IC", "NMT", "BB", "LM"]
+    held = {name: [curve.domain == name for curve in curves] for name in domains}
+    return "".join(f"{values[held[name]].mean():8.4f}" if any(held[name]) else " " * 8 for name in domains)
+
+
+def errors(curves: list[Curve]) -> None:
+    """Mean errors, and how far the choice is from each other estimator."""
+    estimators: dict[str, Callable[[Curve], Array]] = {
+        "repeat the last value": null,
+        "power_floor": offset,
+        "power_floor, upper half": lambda curve: offset(curve, upper=True),
+        "M4, on a grid": m4,
+        "choose": lambda curve: np.asarray(choose(curve.table, x="x", y="y").predict(curve.ahead)["value"]),
+    }
+    found = np.array([[error(curve, one(curve)) for one in estimators.values()] for curve in curves])
+    means = resampled(curves, found)
+    print(f"\n{'mean error':<32}{'all':>8}{'IC':>8}{'NMT':>8}{'BB':>8}{'LM':>8}   less than this by choose, 95 %")
+    for place, name in enumerate(estimators):
+        gain = means[:, place] - means[:, -1]
+        low, high = np.quantile(gain, [0.025, 0.975])
+        told = "" if name == "choose" else f"   {low:7.4f} .. {high:.4f} (better in {100 * (gain > 0).mean():.1f} %)"
+        print(f"{name:<32}{found[:, place].mean():8.4f}{by_domain(curves, found[:, place])}{told}")
+
+
+def intervals(curves: list[Curve]) -> None:
+    """Coverage, mean width and interval score (Gneiting and Raftery 2007) of 90 % prediction intervals of ln y."""
+
+    def of_fit(curve: Curve, kind: str) -> pd.DataFrame:
+        found: Any = fit(curve.table, law="power_floor", x="x", y="y")
+        if kind == "true":
+            found.__dict__["form_error"] = type(found.form_error)(0.0, found.form_error.edge, 0)
+        return found.predict(curve.ahead, interval=LEVEL, kind="prediction")
+
+    def of_choice(curve: Curve) -> pd.DataFrame:
+        found: Any = choose(curve.table, x="x", y="y")
+        return found.predict(curve.ahead, interval=LEVEL)
+
+    ways: dict[str, Callable[[Curve], pd.DataFrame]] = {
+        "power_floor as if it were true": lambda curve: of_fit(curve, "true"),
+        "power_floor": lambda curve: of_fit(curve, "prediction"),
+        "choose": of_choice,
+    }
+    print(f"\n{'90 % intervals':<32}{'all':>8}{'IC':>8}{'NMT':>8}{'BB':>8}{'LM':>8}{'width':>9}{'score':>9}")
+    for name, way in ways.items():
+        rows = []
+        for curve in curves:
+            low, high, y = (np.log(part) for part in (*way(curve)[["low", "high"]].to_numpy().T, curve.truth))
+            missed = np.maximum(low - y, 0) + np.maximum(y - high, 0)
+            rows.append([(missed == 0).mean(), (high - low).mean(), (high - low + 2 / (1 - LEVEL) * missed).mean()])
+        cover, width, score = np.array(rows).T
+        spread = np.quantile(resampled(curves, cover[:, None]), [0.025, 0.975])
+        print(f"{name:<32}{cover.mean():8.3f}{by_domain(curves, cover)}{width.mean():9.4f}{score.mean():9.4f}"
+              f"   coverage {spread[0]:.2f} .. {spread[1]:.2f}")  # fmt: skip
+
+
+def settings(curves: list[Curve]) -> None:
+    """Errors of several settings, and of the best one among the others for each domain and data set left out."""
+    found = np.array([
+        [error(curve, np.exp(of_setting(curve, name).foretell(np.log(curve.ahead)).value)) for name in SETTINGS]
+        for curve in curves
+    ])  # fmt: skip
+    print(f"\n{'settings of the average':<32}{'all':>8}{'IC':>8}{'NMT':>8}{'BB':>8}{'LM':>8}")
+    for place, name in enumerate(SETTINGS):
+        print(f"{name:<32}{found[:, place].mean():8.4f}{by_domain(curves, found[:, place])}")
+    for what in ("domain", "dataset"):
+        label = np.array([getattr(curve, what) for curve in curves])
+        held = np.empty(len(curves))
+        for one in np.unique(label):
+            held[label == one] = found[label == one, found[label != one].mean(axis=0).argmin()]
+        print(f"{f'best without its {what}':<32}{held.mean():8.4f}{by_domain(curves, held)}")
+
+
+def simulated(sets: int) -> None:
+    """Coverage of 95 % prediction intervals on data of true laws, at two and four times the largest of few sizes."""
+    print(
+        f"\n{'95 % intervals, law true':<26}{'n':>4}{'choose 2x':>12}{'4x':>7}{'error of choose / of the true law, 2x, 4x':>46}"
+    )
+    for name, (parameters, noise) in TRUTHS.items():
+        for n in (6, 8, 12, 30):
+            inside, off, best = (
+                np.array(part) for part in zip(*simulate(LAWS[name], parameters, noise, n, sets), strict=True)
+            )
+            share, ratio = inside.mean(axis=0), np.sqrt((off**2).mean(axis=0) / (best**2).mean(axis=0))
+            print(f"{name:<26}{n:>4}{share[0]:12.3f}{share[1]:7.3f}{ratio[0]:39.2f}{ratio[1]:7.2f}")
+
+
+def simulate(
+    law: Law, parameters: dict[str, float], noise: float, n: int, sets: int
+) -> list[tuple[Array, Array, Array]]:
+    """Whether new points lie inside, the error of the choice's curve, and that of the true law fitted: (2,) each."""
+    x = np.append(np.geomspace(16, 16384, n), [2 * 16384, 4 * 16384])
+    curve = law.value(parameters, x)
+    random = np.random.default_rng([n, sets])
+    found = []
+    for _ in range(sets):
+        off = noise * random.standard_normal(len(x))
+        y = curve * np.exp(off) if law.log_residuals else curve + off
+        table = pd.DataFrame({"x": x[:n], "y": y[:n]})
+        told: Any = choose(table, x="x", y="y").predict(x[n:], interval=0.95)
+        alone = averaged([law], x[:n], y[:n], begins=ALL)
+        assert alone is not None
+        inside = (told["low"] <= y[n:]) & (y[n:] <= told["high"])
+        truth = np.log(curve[n:])
+        found.append(
+            (inside.to_numpy(), np.log(told["value"].to_numpy()) - truth, alone.foretell(np.log(x[n:])).value - truth)
+        )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("curves", help="the csv file of learning curves")
+    parser.add_argument("--sets", type=int, default=100, help="simulated data sets for each law and number of points")
+    arguments = parser.parse_args()
+    curves = load(arguments.curves)
+    clusters = len({curve.cluster for curve in curves})
+    print(
+        f"{date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores, NumPy {np.__version__}"
+    )
+    print(f"{len(curves)} curves in {clusters} clusters, resampled {RESAMPLES} times")
+    for part in (
+        lambda: errors(curves),
+        lambda: intervals(curves),
+        lambda: settings(curves),
+        lambda: simulated(arguments.sets),
+    ):
+        start = time.perf_counter()
+        part()
+        print(f"{time.perf_counter() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    main()
