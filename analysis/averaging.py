@@ -166,8 +166,9 @@ def averaged(
     weights /= weights.sum()
     now = tuple(member.first(windows) for member in members)
     freedom = float((weights * np.stack([member.freedom for member in now])).sum())
+    independent = 1 - float((weights * np.stack([member.fits.dependence for member in now])).sum())
     first = np.array([z[part].min() for part in parts[0]])
-    return Average(now, weights, first, float(z.max()), logarithmic, freedom, *past.judged(shares))
+    return Average(now, weights, first, float(z.max()), logarithmic, freedom, *past.judged(shares, independent))
 
 
 @dataclass(frozen=True)
@@ -196,10 +197,11 @@ class _Past:
         luck = float(np.where(self.usable, self.noise[..., -1], np.inf).min()) + _NOTHING
         return np.asarray(np.exp(-np.log(np.where(usable, square, worst) + luck).mean(axis=1)))
 
-    def judged(self, shares: Array) -> tuple[float, float | None, float | None, float]:
+    def judged(self, shares: Array, independent: float) -> tuple[float, float | None, float | None, float]:
         """Of the average from these AICc weights: its form's rate, its error and the null's, and how far it was looked.
 
-        Each origin is foretold with the credit that the others give: its own would flatter the average.
+        Each origin is foretold with the credit that the others give: its own would flatter the average. Errors within
+        the members' variance are excused as far as their residuals are ``independent``, as in ``model_form``.
         """
         told = np.flatnonzero(self.usable.any(axis=(0, 2)))
         if not len(told):
@@ -211,7 +213,7 @@ class _Past:
         ahead, distance = self.ahead[told], self.z - last
         null = np.array([[self.target[self.z == end].mean()] for end in last[:, 0]])
         errors = [float(np.sqrt(_mean((of - self.target) ** 2, ahead).mean())) for of in (mean, null)]
-        rate = form_rate(mean - self.target, own + between + noise, distance, ahead)
+        rate = form_rate(mean - self.target, independent * (own + between + noise), distance, ahead)
         return rate, errors[0], errors[1], float(distance[ahead].max())
 
     def _look(self, shares: Array) -> Callable[[int], Outlook]:

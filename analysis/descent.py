@@ -24,6 +24,7 @@ _MOST_DAMPING = 1e12
 _LITTLE_DAMPING = 1e-4
 _SETTLED = 1e-13  # share of the cost that a Newton step promises when the minimum is reached
 _PATIENCE, _HOPELESS = 4, 20.0
+NOTHING = 1e-29  # share of the targets' squares that their rounding errors are
 _EXCHANGES = 6  # rounds a coordinate, far more than it takes
 
 
@@ -36,9 +37,10 @@ def minimise(
     Target (b, n), weight (b, n) or (1, n), start (b, p), limits (p,). A coordinate at a limit that the gradient pushes
     against is held there. Steps are scaled by the curvature of each coordinate (Marquardt 1963), so units do not
     matter, and no longer than ``reach`` (p,). A problem is settled, and no longer computed, when a step gains less than
-    ``tolerance`` of its cost.
+    ``tolerance`` of its cost, or when the points lie on the curve.
     """
     weight = np.broadcast_to(weight, target.shape)
+    nothing = NOTHING * squares(target, weight)
     coordinates, damping, rows = start.copy(), np.full(len(start), first_damping), np.arange(len(start))
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         values, slopes = (np.array(part) for part in model(coordinates, rows))
@@ -53,6 +55,7 @@ def minimise(
             better = trial_cost <= cost[rows]
             settled = better & (cost[rows] - trial_cost <= tolerance * cost[rows])
             settled |= (promised <= tolerance * cost[rows]) & (damping[rows] <= _LITTLE_DAMPING)
+            settled |= cost[rows] <= nothing[rows]
             taken = rows[better]
             coordinates[taken], cost[taken] = trial[better], trial_cost[better]
             values[taken], slopes[taken] = trial_values[better], trial_slopes[better]
@@ -65,14 +68,15 @@ def minimise(
 
 def finish(
     local: Local, settle: Callable[[Array, Rows], Array], outer: Rows, rival: Rows, start: Array, low: Array,
-    high: Array, iterations: int = 60,
+    high: Array, nothing: Array, iterations: int = 60,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Newton's method on the coordinates ``outer`` alone, from starts (b, p): coordinates (b, p) and cost (b,).
 
     ``settle`` brings the other coordinates of problems ``rows`` to their best for the outer ones (Golub and Pereyra
     1973): the valleys of a level and powers are bent and flat, and straight in what is left. Directions of negative
     curvature are taken with its absolute value, which leads away from saddles (Dauphin et al. 2014). Of starts with the
-    same number ``rival`` (b,) those give up that lag behind the best by far more than their next step promises.
+    same number ``rival`` (b,) those give up that lag behind the best by far more than their next step promises. Costs (b,) below
+    ``nothing`` are rounding errors.
     """
     damping, rows, best = np.full(len(start), 1e-6), np.arange(len(start)), np.full(rival.max() + 1, np.inf)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
@@ -94,6 +98,7 @@ def finish(
             coordinates[taken], cost[taken] = trial[better], trial_cost[better]
             gradient[taken], hessian[taken] = (part[better] for part in derivatives)
             done = (promised <= _SETTLED * cost[rows]) & (damping[rows] <= _LITTLE_DAMPING)
+            done |= cost[rows] <= nothing[rows]
             if round_ >= _PATIENCE:
                 np.minimum.at(best, rival, cost)
                 done |= better & (cost[rows] - best[rival[rows]] > _HOPELESS * promised)

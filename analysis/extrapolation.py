@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from analysis.hindcast import Refits, origins, refit
+from analysis.hindcast import Refits, dependence, origins, refit
 from analysis.solver import Problem, Solution
 
 Array = npt.NDArray[np.float64]
@@ -24,8 +24,8 @@ CHANCE = 1.5
 """The errors that a law may make by chance, in units of their expected squares, before its form is blamed.
 
 Errors at a few origins come from the same few points: half of all true laws exceed 1, one in five exceeds 1.5. With 1,
-intervals of true laws at six to thirty points would cover up to 97.7 % for nominal 95 %; see
-``benchmarks/extrapolation.py``.
+intervals of true laws at six to thirty points would cover up to 97.7 % for nominal 95 %. Chance is no excuse where
+residuals follow one another: there they are not noise, and the law is seen not to hold.
 """
 
 
@@ -68,8 +68,8 @@ def model_form(task: Problem, solution: Solution) -> ModelForm:
         return ModelForm(0.0, edge, 0)
     found = refit(task, parts, start=solution.coordinates[0])
     error, allowed = _errors(task, solution, found, z)
-    rate = form_rate(error, CHANCE * allowed, distance, ahead)
-    return ModelForm(rate, edge, len(parts))
+    excuse = CHANCE * (1 - _dependence(task, solution, z, group))
+    return ModelForm(form_rate(error, excuse * allowed, distance, ahead), edge, len(parts))
 
 
 def form_rate(error: Array, allowed: Array, distance: Array, ahead: Mask) -> float:
@@ -81,9 +81,8 @@ def form_rate(error: Array, allowed: Array, distance: Array, ahead: Mask) -> flo
     def mean(square: Array) -> Array:
         return np.asarray(np.where(ahead, square, 0.0).sum(axis=1) / ahead.sum(axis=1))
 
-    excess = mean(error**2) - mean(allowed)
-    total = float(excess.sum())
-    return float(np.sqrt(total / mean(distance**2).sum())) if total > 0 else 0.0
+    excess = (mean(error**2) - mean(allowed)) / mean(distance**2)
+    return float(np.sqrt(max(excess.mean(), 0.0)))
 
 
 def within_horizon(known: Mask, z: Array) -> Mask:
@@ -116,6 +115,14 @@ def _carried(known: Mask, group: npt.NDArray[np.int64], task: Problem) -> bool:
     """Whether every group keeps as many points as it has parameters of its own."""
     own = [sum(name.endswith(f"[{number}]") for name in task.law.parameters) for number in range(task.law.groups)]
     return all((known & (group == number)).sum() > count for number, count in enumerate(own))
+
+
+def _dependence(task: Problem, solution: Solution, z: Array, group: npt.NDArray[np.int64]) -> float:
+    """The probability that the residuals follow one another; several columns put points in no order."""
+    if task.law.x_columns > 1:
+        return 0.0
+    residual = (np.sqrt(task.weight) * (task.target - task.model(solution.coordinates)[0]))[0]
+    return dependence(residual[np.lexsort((z[0], group))], len(task.law.parameters))
 
 
 def _errors(task: Problem, solution: Solution, found: Refits, z: Array) -> tuple[Array, Array]:

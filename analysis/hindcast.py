@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from analysis.descent import minimise
 from analysis.solver import Problem, Rows, solve
@@ -43,20 +44,22 @@ class Refits:
         return np.asarray(self.parts.sum(axis=1))
 
     @property
-    def inflation(self) -> Array:
-        """By what the variance of a mean of residuals exceeds that of independent ones, (1 + r) / (1 - r), (s,).
-
-        Checkpoints of one run err together: r is the correlation of a residual with the next one, of sizes in order,
-        taken as 0 where it is negative.
-        """
+    def residuals(self) -> list[Array]:
+        """Those of each part, in order of size."""
         residual = (self.task.target - self.task.model(self.coordinates)[0]) * np.sqrt(self.task.weight)
-        found = np.ones(len(residual))
-        for place, (part, row) in enumerate(zip(self.parts, residual, strict=True)):
-            own = row[part]
-            if len(own) > 2 and (total := float(own @ own)) > 0:
-                next_to = min(max(float(own[1:] @ own[:-1]) / total, 0.0), _MOST_CORRELATED)
-                found[place] = (1 + next_to) / (1 - next_to)
-        return found
+        order = np.argsort(self.task.z[0, 0], kind="stable")
+        return [row[order][part[order]] for row, part in zip(residual, self.parts, strict=True)]
+
+    @property
+    def inflation(self) -> Array:
+        """By what the variance of a mean of residuals exceeds that of independent ones, (1 + r) / (1 - r), (s,)."""
+        found = np.array([correlation(residual) for residual in self.residuals])
+        return np.asarray((1 + found) / (1 - found))
+
+    @property
+    def dependence(self) -> Array:
+        """The probability that the residuals of each part follow one another (s,)."""
+        return np.array([dependence(residual, len(self.task.law.parameters)) for residual in self.residuals])
 
     def first(self, count: int) -> Refits:
         """The fits of the first parts only."""
@@ -100,6 +103,30 @@ def refit(task: Problem, parts: Mask, kinds: int = 1, start: Array | None = None
     cost, freedom = squares.sum(axis=1), parts.sum(axis=1) - len(task.law.parameters)
     variance = np.where(freedom > 0, cost / np.maximum(freedom, 1), np.inf)
     return Refits(task, parts, coordinates, cost, variance, _covariance(slope, weight, variance, coordinates, task))
+
+
+def correlation(residual: Array) -> float:
+    """Of residuals (n,) in order of size with the next one each, 0 where it is negative.
+
+    Checkpoints of one run err together, and so do residuals of a law that does not hold.
+    """
+    total = float(residual @ residual)
+    if len(residual) < 3 or total <= 0:
+        return 0.0
+    return min(max(float(residual[1:] @ residual[:-1]) / total, 0.0), _MOST_CORRELATED)
+
+
+def dependence(residual: Array, parameters: int) -> float:
+    """The probability that residuals (n,) in order of size follow one another, by AICc weights.
+
+    Of a first-order autoregression, whose likelihood ratio is about -n ln(1 - r^2), against independent errors.
+    """
+    n, k = len(residual), parameters + 1
+    if n - k - 2 < 1:
+        return 0.0
+    penalty = 2 + 2 * (k + 1) * (k + 2) / (n - k - 2) - 2 * k * (k + 1) / (n - k - 1)
+    evidence = -n * np.log(1 - correlation(residual) ** 2) - penalty
+    return float(special.expit(evidence / 2))
 
 
 def part_of(task: Problem, part: Mask) -> Problem:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from analysis.descent import Rows, finish, minimise
+from analysis.descent import NOTHING, Rows, finish, minimise, squares
 
 if TYPE_CHECKING:
     from analysis.solver import Problem
@@ -24,6 +24,7 @@ _FAR = 40  # Gauss-Newton steps from each start
 _REACH = 3.0  # longest step of a logarithm: a part that vanishes does so at leisure
 _ABSENT = 1e-250  # a scale as good as zero, which still has a logarithm
 _SAME = 1e-7  # share of the cost by which two minima differ at least
+_EXACT = 1e-20  # share of the targets' squares below which the points lie on the curve
 _ROUNDS, _DETOURS = 6, 12  # for laws with so many other coordinates that a grid of starts is coarse:
 _MANY = 3
 
@@ -77,8 +78,10 @@ def _improve_by_detours(task: Problem, best: Array, least: Array) -> None:
 
     Several breaks have a minimum near many groups of points; under random weights another of them is the best.
     """
-    rng, rows = np.random.default_rng(0), np.arange(len(best))
+    rng, rows = np.random.default_rng(0), np.flatnonzero(least > _EXACT * squares(task.target, task.weight))
     for _ in range(_ROUNDS):
+        if not len(rows):
+            break
         which = np.repeat(rows, _DETOURS)
         away, target = best[which], task.target[which]
         for weight in (task.weight * rng.exponential(size=target.shape), task.weight):
@@ -88,8 +91,6 @@ def _improve_by_detours(task: Problem, best: Array, least: Array) -> None:
         better = cost < least[rows] * (1 - _SAME)
         rows = rows[better]
         best[rows], least[rows] = found[better], cost[better]
-        if not len(rows):
-            break
 
 
 def _finished(task: Problem, candidates: Array, count: int, rows: Rows) -> tuple[Array, Array]:
@@ -98,7 +99,7 @@ def _finished(task: Problem, candidates: Array, count: int, rows: Rows) -> tuple
     outer = np.array([i for i, name in enumerate(task.law.parameters) if name not in task.law.separable])
     coordinates, cost = finish(
         lambda at, rows: task.local(at, which[rows]), lambda at, rows: settle(task, at, which[rows]),
-        outer, which, ends, *task.law.limits(),
+        outer, which, ends, *task.law.limits(), NOTHING * squares(task.target, task.weight)[which],
     )  # fmt: skip
     coordinates, cost = coordinates.reshape(len(rows), -1, ends.shape[1]), cost.reshape(len(rows), -1)
     place, b = cost.argmin(axis=1), np.arange(len(rows))

@@ -40,14 +40,16 @@ def profile_starts(powers: tuple[Power, ...], log_residuals: bool, least_exponen
             power.sign * np.exp(power.direction * rates[place][:, None] * (z[power.column] - middle[power.column]))
             for place, power in enumerate(powers)
         ])  # (k, m, n)  # fmt: skip
+        size = np.abs(y).max(axis=1, keepdims=True) + 1e-300
+        y = y / size
         linear, places = _of_logarithms(basis, y) if log_residuals else _with_level(basis, y, np.ones_like(y), False)
         coordinates = np.empty((*linear.shape[:2], 1 + 2 * len(powers)))
-        coordinates[..., 0] = linear[..., 0]
+        coordinates[..., 0] = linear[..., 0] * size
         for place, power in enumerate(powers):
             rate = rates[place][places[..., place]]
             part = np.abs(basis[place]).mean(axis=1)[places[..., place]]
             least = _NONE * np.abs(y).mean(axis=1)[:, None] / part + 1e-300
-            scale = np.log(np.maximum(linear[..., 1 + place], least))
+            scale = np.log(np.maximum(linear[..., 1 + place], least)) + np.log(size)
             coordinates[..., 1 + 2 * place] = scale - power.direction * rate * middle[power.column]
             coordinates[..., 2 + 2 * place] = rate
         return coordinates

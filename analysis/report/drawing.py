@@ -19,11 +19,14 @@ from analysis.laws import law_named
 from analysis.questions import BestSize, IsoFrontier, ParetoFront
 from analysis.report.decisions import Decision, answers_of, measures, scaled_together
 from analysis.report.load import Sweep
-from analysis.report.questions import ANY, CONTINUOUS, Answer, varying
+from analysis.report.questions import ANY, CONTINUOUS, DISCRETE, Answer, rows_of_kind, varying
 from analysis.style import axis_label, plain
 from tokscale.record import write_atomically
 
 _MOST_CURVES = 40  # trainings of which the losses can be told apart in one panel
+
+
+_KINDS = {"bottleneck_floats": CONTINUOUS, "bottleneck_bits": DISCRETE}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Drawing:
         drawn: dict[str, list[Drawn]] = {}
         for answer in answers:
             q = answer.question
-            if answer.measured and q.kind != ANY:
+            if answer.measured and q.kind != ANY and _is_curve(answer):
                 drawn.setdefault(f"{q.section} {q.kind}", []).append(self._curve(answer, names))
         drawn["best"] = list(self._optima(answers_of(found, BestSize)))
         drawn["sizes"] = [*self._maps(), *self._frontiers(answers_of(found, IsoFrontier))]
@@ -72,7 +75,7 @@ class Drawing:
         if overlays:
             caption += " Grey stars are published, with other data and budgets: compare the slope, not the height."
         return self._draw(
-            partial(figures.scaling_curve, answer.series, x=q.x, y=q.y, references=overlays),
+            partial(figures.scaling_curve, answer.series, x=q.x, y=q.y, references=overlays, bands=_has_bands(answer)),
             f"{q.y}-{q.x}", f"{y} against {x}, {len(points)} trials, {ends}. {groups}.", caption,
         )  # fmt: skip
 
@@ -81,7 +84,7 @@ class Drawing:
             group = [one for one in best if one.x == x]
             y = group[0].y
             yield self._draw(
-                partial(figures.optimum, group, table=self.sweep.table),
+                partial(figures.optimum, group, table=rows_of_kind(self.sweep.table, _KINDS[x])),
                 f"best-{y}-{x}",
                 f"{axis_label(y, self.sweep.table)} against {axis_label(x)}, with the best size of each group.",
                 "A bar above the panel is the interval of the best size; without a bar none is resolved.",
@@ -157,3 +160,13 @@ class Drawing:
         for ending, content in contents.items():
             write_atomically(folder / f"{name}.{ending}", content)
         return contents["svg"]
+
+
+def _is_curve(answer: Answer) -> bool:
+    """Whether there is more than one size to draw."""
+    return any(one.points[answer.question.x].nunique() > 1 for one in answer.series)
+
+
+def _has_bands(answer: Answer) -> bool:
+    """Whether any fit leaves more than one degree of freedom: with one, its bands fill the panel."""
+    return any(fit.task.freedom > 1 for _, fit in answer.fits)

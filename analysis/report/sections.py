@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from analysis.report import pictures, tables
+from analysis.report.answered import by_heading, listed
 from analysis.report.answers import trends
-from analysis.report.decisions import Decision, is_resolved
+from analysis.report.decisions import Decision
 from analysis.report.drawing import Drawn
 from analysis.report.load import Sweep
 from analysis.report.markup import Embedded, Html, tag
@@ -50,13 +51,7 @@ def head(content: Content) -> Html:
 
 def _answers(content: Content) -> Html:
     """One entry a question; what these trials cannot tell is said too, below."""
-    resolved: dict[str, list[str]] = {}
-    in_vain: dict[str, list[str]] = {}
-    for one in content.found:
-        for answer in one.answers:
-            (resolved if is_resolved(answer) else in_vain).setdefault(one.heading, []).append(answer.sentence())
-        if one.refused:
-            in_vain.setdefault(one.heading, []).append(f"Not asked: {one.refused}.")
+    resolved, in_vain = by_heading(content.found)
     for heading, sentence in trends(content.sweep.table, content.answers):
         resolved.setdefault(heading, []).append(sentence)
     if not resolved and not in_vain:
@@ -66,22 +61,10 @@ def _answers(content: Content) -> Html:
     nothing = tag("p", "Nothing is resolved by these trials.", class_="absent")
     return tag(
         "div",
-        _listed(resolved) if resolved else nothing,
-        [tag("h3", "Asked, and not resolved by these trials"), _listed(in_vain)] if in_vain else None,
+        listed(resolved) if resolved else nothing,
+        [tag("h3", "Asked, and not resolved by these trials"), listed(in_vain)] if in_vain else None,
         note,
     )
-
-
-def _listed(said: Mapping[str, Sequence[str]]) -> Html:
-    items = [
-        tag("li", tag("strong", heading), tag("div", [tag("p", _capital(sentence)) for sentence in sentences]))
-        for heading, sentences in said.items()
-    ]
-    return tag("ul", items, class_="answers")
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 def curves(content: Content) -> Html:
