@@ -15,6 +15,9 @@ from analysis import questions
 from analysis.report.answered import by_heading, listed
 from analysis.report.decisions import Decision, answers_of, decisions, is_resolved, next_parameters
 
+# One worker makes the page that all of them read.
+pytestmark = pytest.mark.xdist_group("report-decisions")
+
 SIZES = {"S": 43.3e6, "B": 85.8e6, "L": 383.7e6}
 BEST = 2048.0  # floats at which gFID is least
 

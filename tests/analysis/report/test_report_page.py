@@ -14,6 +14,9 @@ from analysis.report import FORMATS, write_report
 from analysis.report.answers import bracket
 from tokscale.errors import UsageError
 
+# One worker makes the page that all of them read.
+pytestmark = pytest.mark.xdist_group("report-page")
+
 
 def test_page_loads_nothing(page: Any) -> None:
     for name, values in page.elements:

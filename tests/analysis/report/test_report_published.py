@@ -20,6 +20,9 @@ from analysis.report.published import STUDIES, write_published
 from analysis.report.studies import sources
 from tokscale.errors import UsageError
 
+# One worker makes the page that all of them read.
+pytestmark = pytest.mark.xdist_group("report-published")
+
 
 @pytest.fixture(name="pages", scope="module")
 def fixture_pages(tmp_path_factory: pytest.TempPathFactory, read: Any) -> dict[str, Any]:
