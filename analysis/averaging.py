@@ -8,8 +8,7 @@ windows: the upper 85, 70, 55 and 40 % of ln x. A law in a window weighs
 
 the first for what it explains, the second for what it would have foretold (``analysis.hindcast``). The mean over
 origins is geometric so that one bad origin decides nothing, and the variance of one point's noise is added to each
-squared error, because smaller errors are luck. Errors are of ln y, where y is positive, and so is the
-average.
+squared error, because smaller errors are luck. Errors are of ln y, where y is positive, and so is the average.
 
 Its variance is that of its members, inflated for residuals that follow one another, how far the members are apart
 (Buckland, Burnham and Augustin 1997), and what their common form errs beyond that, which earlier origins show.
@@ -37,7 +36,7 @@ _LEAST_POINTS = 6  # different sizes in a window: from six on a law of three par
 _MOST_POINTS = 160  # more are gathered: between two of so many, any law is straight
 _LEAST_SHARE = 0.1  # of the least y that was measured: a law that foretells less has left its range
 _MUCH = 1e4  # a variance beyond which nothing is known, in units of that of ln y or of y
-_NOTHING = 1e-24  # a squared error of exact data
+_NOTHING = 1e-24  # of a mean square: the squared error of exact data
 
 
 class Outlook(NamedTuple):
@@ -194,7 +193,8 @@ class _Past:
         square = _mean((self.value - self.target) ** 2, self.ahead[:, None])[:, told]  # (l, o, w)
         usable = self.usable[:, told]
         worst = np.where(usable, square, 0.0).max(axis=(0, 2), keepdims=True)
-        luck = float(np.where(self.usable, self.noise[..., -1], np.inf).min()) + _NOTHING
+        luck = float(np.where(self.usable, self.noise[..., -1], np.inf).min())
+        luck += _NOTHING * float((self.target**2).mean())
         return np.asarray(np.exp(-np.log(np.where(usable, square, worst) + luck).mean(axis=1)))
 
     def judged(self, shares: Array, independent: float) -> tuple[float, float | None, float | None, float]:
@@ -264,7 +264,7 @@ def _aicc(fits: Refits, y: Array) -> Array:
     rows, k = fits.rows, len(fits.task.law.parameters) + 1
     left = rows - k - 1
     with np.errstate(divide="ignore"):
-        deviance = rows * np.log(fits.cost / rows + _NOTHING)
+        deviance = rows * np.log(fits.cost / rows + _NOTHING * float((fits.task.target**2).mean()))
     if fits.task.law.log_residuals:
         deviance = deviance + 2 * np.where(fits.parts, np.log(y), 0.0).sum(axis=1)
     return np.where(left > 0, deviance + 2 * k + 2 * k * (k + 1) / np.maximum(left, 1), np.inf)

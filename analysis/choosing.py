@@ -31,7 +31,6 @@ DEFAULT = ("power", "semilog", "power_floor", "flattening", "saturating", "quadr
 """Laws of at most three parameters. Longer ones follow every bend, and beyond the last size go anywhere: measured on
 learning curves, the best of them by AICc foretells worse than repeating the last value."""
 _FAR = 4.0  # times the largest size: farther than what is looked back at
-_APART = 2.0  # times the deviation that the laws themselves allow: then they disagree
 _FIRST = 3  # places that a warning names
 
 
@@ -152,12 +151,12 @@ class Choice:
         assert self.average is not None
         found, ahead = [], z - self.average.edge
         if (far := ahead > math.log(_FAR) * (1 + 1e-9)).any():
-            found.append(
-                f"{self._named(z, far)}: more than {_FAR:g} times the largest size, where errors were never seen"
-            )
+            seen = math.exp(self.average.reach)
+            found.append(f"{self._named(z, far)}: more than {_FAR:g} times the largest size; looking back, errors were "
+                         f"seen up to {seen:.2g} times ahead")  # fmt: skip
         if self.average.error is None and (ahead > 0).any():
             found.append("too few points to look back: the error of the laws' form is not known")
-        apart = (ahead > 0) & (outlook.between > _APART**2 * (outlook.own + outlook.noise))
+        apart = (ahead > 0) & (outlook.between > outlook.own + outlook.noise)
         if apart.any():
             found.append(f"{self._named(z, apart)}: the laws disagree by more than they allow for themselves")
         return found

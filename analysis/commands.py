@@ -100,6 +100,8 @@ def compare_command(
     result = compare(select(load_table(table), where), by=by, y=y, interval=interval)
     if as_json:
         _print_json(result.to_dict("records"))
+        for warning in result.attrs["warnings"]:
+            typer.echo(f"warning: {warning}", err=True)
         return
     from analysis.printing import print_comparison
 

@@ -75,22 +75,19 @@ def finish(
     ``settle`` brings the other coordinates of problems ``rows`` to their best for the outer ones (Golub and Pereyra
     1973): the valleys of a level and powers are bent and flat, and straight in what is left. Directions of negative
     curvature are taken with its absolute value, which leads away from saddles (Dauphin et al. 2014). Of starts with the
-    same number ``rival`` (b,) those give up that lag behind the best by far more than their next step promises. Costs (b,) below
-    ``nothing`` are rounding errors.
+    same number ``rival`` (b,) those give up that lag behind the best by far more than their next step promises. Costs
+    below ``nothing`` (b,) are rounding errors.
     """
     damping, rows, best = np.full(len(start), 1e-6), np.arange(len(start)), np.full(rival.max() + 1, np.inf)
+    whole = np.zeros(len(start), dtype=bool)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
         coordinates = settle(start, rows)
         cost, gradient, hessian = local(coordinates, rows)
         for round_ in range(iterations):
-            here = coordinates[rows]
-            held = ((here <= low) & (gradient[rows] <= 0)) | ((here >= high) & (gradient[rows] >= 0))
-            matrix, unit = _saddle_free(_profiled(hessian[rows], outer, held), damping[rows])
-            box = low[outer] - here[:, outer], high[outer] - here[:, outer]
-            step = _least_in_box(matrix, gradient[rows][:, outer], unit, box)
+            trial = coordinates[rows]
+            step = _outer_step(trial, gradient[rows], hessian[rows], damping[rows], outer, low, high, whole[rows])
             promised = (step * gradient[rows][:, outer]).sum(axis=1)
-            trial = here.copy()
-            trial[:, outer] = np.clip(here[:, outer] + step, low[outer], high[outer])
+            trial[:, outer] = np.clip(trial[:, outer] + step, low[outer], high[outer])
             trial = settle(trial, rows)
             trial_cost, *derivatives = local(trial, rows)
             better = trial_cost <= cost[rows]
@@ -103,10 +100,29 @@ def finish(
                 np.minimum.at(best, rival, cost)
                 done |= better & (cost[rows] - best[rival[rows]] > _HOPELESS * promised)
             damping[rows] = np.maximum(damping[rows] * np.where(better, 0.1, 10.0), 1e-14)
+            whole[rows] ^= ~better
             rows = rows[~done & (damping[rows] < _MOST_DAMPING)]
             if not len(rows):
                 break
     return coordinates, cost
+
+
+def _outer_step(
+    here: Array, gradient: Array, hessian: Array, damping: Array, outer: Rows, low: Array, high: Array, whole: Mask
+) -> Array:
+    """The step (b, q) of the outer coordinates: that of their profile, or where ``whole`` the step of all coordinates.
+
+    The profile forgets that the others may come to a limit on the way, the step of all that their valley is bent.
+    """
+    held = ((here <= low) & (gradient <= 0)) | ((here >= high) & (gradient >= 0))
+    box = low - here, high - here
+    matrix, unit = _saddle_free(_profiled(hessian, outer, held), damping)
+    step = _least_in_box(matrix, gradient[:, outer], unit, (box[0][:, outer], box[1][:, outer]))
+    if whole.any():
+        matrix, unit = _saddle_free(hessian[whole], damping[whole])
+        limits = box[0][whole], box[1][whole]
+        step[whole] = _least_in_box(matrix, gradient[whole], unit, limits)[:, outer]
+    return step
 
 
 def _profiled(hessian: Array, outer: Rows, held: Mask) -> Array:

@@ -38,7 +38,7 @@ def r_squared(task: Problem, solution: Solution) -> float | None:
         )  # fmt: skip
         middle, total = float(best.x), float(best.fun)
     # A constant y leaves rounding errors, not zero.
-    if np.ptp(target) <= 1e-12 * (1 + abs(middle)) or total <= 0:
+    if np.ptp(target) <= 1e-12 * np.sqrt(task.magnitude) or total <= 0:
         return None
     return 1 - float(solution.cost[0]) / total
 
@@ -53,7 +53,7 @@ def aicc(task: Problem, solution: Solution, y: Array, weight: Array | None = Non
     n, k = task.rows, len(task.law.parameters) + 1
     if n - k - 1 < 1:
         return None
-    cost = max(float(solution.cost[0]), n * 1e-30 * (1 + float((task.target**2).mean())))
+    cost = max(float(solution.cost[0]), n * 1e-30 * task.magnitude)
     if task.delta is None:
         deviance = n * (np.log(2 * np.pi * cost / n) + 1)
         deviance -= 0.0 if weight is None else np.log(weight).sum()

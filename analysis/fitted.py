@@ -180,7 +180,7 @@ class Fit:
             "law": self.law,
             "x": list(self.x),
             "y": self.y,
-            "group": self.group,
+            "group": self.group if isinstance(self.group, (str, int, float, bool, type(None))) else str(self.group),
             "n": self.n,
             "parameters": {name: {"value": finite(parameter.value), "low": parameter.low, "high": parameter.high}
                            for name, parameter in self.parameters.items()},

@@ -207,7 +207,7 @@ def profile_limits(
     if _exact(task, solution):
         return Limits(center.copy(), center.copy())
     variance = _deviation(task, solution)[which] ** 2
-    spread = np.maximum(variance * (_leverage(task, solution, which, slope) + extra), 1e-24 * (1 + center**2))
+    spread = np.maximum(variance * (_leverage(task, solution, which, slope) + extra), 1e-24 * center**2 + 1e-300)
     threshold = _student(task, level) ** 2
     if task.target.shape[1] > _MANY:
         half = np.sqrt(threshold * spread)
@@ -223,8 +223,13 @@ def profile_limits(
 
 
 def _natural_bounds(task: Problem, limits: Limits) -> Limits:
-    """Limits of coordinates (b, p), open where only a technical bound of the law ended the climb."""
+    """Limits of coordinates (b, p), open where only a technical bound of the law ended the climb.
+
+    A bootstrap's limits, which are distances from the estimate, end at a natural bound too.
+    """
     low, high = task.law.limits()
+    zero = np.where(low == 0, 0.0, -np.inf)
+    limits = Limits(np.maximum(limits.low, zero), np.maximum(limits.high, zero))
     low, high = np.where(low < 0, low, -np.inf), high  # a bound at zero is natural
     near = 1e-6 * (1 + np.abs(np.where(np.isfinite(low), low, high)))
     with np.errstate(invalid="ignore"):
@@ -246,8 +251,7 @@ def _deviation(task: Problem, solution: Solution) -> Array:
 
 def _exact(task: Problem, solution: Solution) -> bool:
     """Residuals are rounding errors: nothing to be uncertain about."""
-    size = 1e-20 * (task.weight * (1 + task.target**2)).sum(axis=1)
-    return bool((solution.cost <= size).all())
+    return bool((solution.cost <= 1e-20 * task.weight.sum() * task.magnitude).all())
 
 
 def _root(task: Problem) -> Array:

@@ -109,11 +109,12 @@ def average_seeds(
     points = _runs(used, points)
     if "seed" not in table.columns or used["seed"].astype("string").nunique() < 2:
         return points
-    keys = pd.DataFrame({f"x{place}": values for place, values in enumerate(points.x)})
-    for place, name in enumerate(_configuration(used, (*x, y, weights))):
-        keys[f"c{place}"] = pd.factorize(used[name].astype("string"))[0]
+    keys = pd.DataFrame({f"x{number}": values for number, values in enumerate(points.x)})
+    for number, name in enumerate(_configuration(used, (*x, y, weights))):
+        keys[f"c{number}"] = pd.factorize(used[name].astype("string"))[0]
     keys["alone"] = np.where(used["seed"].isna(), np.arange(len(used)), -1)
-    place = keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup().to_numpy()
+    place, notes = _places(keys, used, (*x, y, weights))
+    points = replace(points, warnings=(*points.warnings, *notes))
     count = np.bincount(place)
     if len(count) == len(place):
         return points
@@ -130,6 +131,34 @@ def average_seeds(
         weight=None if points.weight is None else total / count,
         runs=None if points.runs is None else points.runs[first],
     )  # fmt: skip
+
+
+def _places(
+    keys: pd.DataFrame, used: pd.DataFrame, taken: Sequence[str | None]
+) -> tuple[npt.NDArray[np.int64], list[str]]:  # fmt: skip
+    """The number of each row's configuration, and warnings about what seeds do not explain.
+
+    A seed that occurs twice in one configuration proves that something else was changed: columns of fractions, which a
+    foreign table may have measured or chosen, then tell configurations apart too, if they have few values.
+    """
+    place = keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup().to_numpy()
+    seeds = used["seed"].astype("string").to_numpy(dtype=object, na_value="")
+    if len(np.unique(place)) == len(place):
+        others = [name for name in used.columns if name not in (*taken, "seed")]
+        alone = [str(name) for name in others if used[name].nunique() == len(used) and not _fractions(used[name])]
+        known = f": {', '.join(alone)} differs in every one" if alone else ""
+        repeated = used["seed"].duplicated().any() and keys.filter(regex="^x").duplicated().any()
+        return place, [f"seeds vary, but no two rows are equal in everything else{known}"] if repeated else []
+    if not pd.DataFrame({"place": place, "seed": seeds}).duplicated().any():
+        return place, []
+    chosen = [name for name in used.columns if name not in (*taken, "seed") and _fractions(used[name])
+              and 1 < used[name].nunique() <= len(used) / 2]  # fmt: skip
+    if not chosen:
+        return place, ["a seed occurs twice in one configuration: rows that differ in something else are averaged"]
+    for name in chosen:
+        keys[f"more {name}"] = pd.factorize(used[name])[0]
+    place = keys.groupby(list(keys.columns), sort=False, dropna=False).ngroup().to_numpy()
+    return place, [f"a seed occurs twice at equal sizes: {', '.join(map(str, chosen))} tell configurations apart too"]
 
 
 def _seed_variance(y: Array, place: Places, weight: Array, log_residuals: bool) -> tuple[float | None, int]:
@@ -177,4 +206,8 @@ def _outcome(name: str, values: pd.Series[Any]) -> bool:
     """Whether a column of a foreign table plainly was measured rather than chosen."""
     if name in COLUMNS and COLUMNS[name].kind in ("measure", "budget"):
         return True
+    return _fractions(values)
+
+
+def _fractions(values: pd.Series[Any]) -> bool:
     return pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 != 0).any())

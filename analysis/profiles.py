@@ -144,6 +144,7 @@ class Climb:
         return _Place(
             at, np.where(np.isnan(cost), np.inf, cost), np.where(np.isnan(height), -np.inf, height),
             np.nan_to_num(curvature), np.nan_to_num(pull), np.nan_to_num(sign[:, None] * gradient), error,
+            np.tile(self.task.sizes, (len(at), 1)),
         )  # fmt: skip
 
 
@@ -172,7 +173,10 @@ def starts_within(task: Problem, best: Array, limit: Array) -> Array:
 
 @dataclass
 class _Place:
-    """Where climbs stand: coordinates, cost, height, and the derivatives of both; ``error`` that of a new point."""
+    """Where climbs stand: coordinates, cost, height, and the derivatives of both; ``error`` that of a new point.
+
+    ``sizes`` (m, p) is what is large for each coordinate.
+    """
 
     at: Array
     cost: Array
@@ -181,6 +185,7 @@ class _Place:
     pull: Array
     gradient: Array
     error: Array
+    sizes: Array
 
     def of(self, rows: Rows | npt.NDArray[np.bool_]) -> _Place:
         return _Place(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
@@ -210,7 +215,8 @@ class _Place:
     def _solve(self, free: npt.NDArray[np.bool_], damping: Array) -> tuple[Array, Array]:
         """(H + damping diag H)^-1 of pull and gradient, over the coordinates that are free, in their own units."""
         diagonal = np.einsum("mpp->mp", self.curvature)
-        least = 1e-14 * diagonal.max(axis=1, keepdims=True) + 1e-300
+        # Curvatures compare only in one unit: a level has that of y, exponents and logarithms have none.
+        least = 1e-14 * (diagonal * self.sizes**2).max(axis=1, keepdims=True) / self.sizes**2 + 1e-300
         unit = np.where(free, 1 / np.sqrt(np.maximum(diagonal, least)), 0.0)
         matrix = self.curvature * unit[:, :, None] * unit[:, None, :]
         rank = np.arange(self.at.shape[1])

@@ -25,7 +25,7 @@ _REACH = 3.0  # longest step of a logarithm: a part that vanishes does so at lei
 _ABSENT = 1e-250  # a scale as good as zero, which still has a logarithm
 _SAME = 1e-7  # share of the cost by which two minima differ at least
 _EXACT = 1e-20  # share of the targets' squares below which the points lie on the curve
-_ROUNDS, _DETOURS = 6, 12  # for laws with so many other coordinates that a grid of starts is coarse:
+_ROUNDS, _DETOURS = 6, 12
 _MANY = 3
 
 

@@ -21,7 +21,7 @@ Array = npt.NDArray[np.float64]
 
 _MAX_POINTS = 2000  # more are gathered: a law is straight within 1/2000 of the span of ln x
 _MANY = 20_000  # points, of which a sample finds the neighbourhood of the optimum
-_CELLS = 200_000  # numbers in the derivatives (b, n, p) of data sets that are solved at once
+_CELLS = 20_000  # numbers in the derivatives (b, n, p) of data sets that are solved at once
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,19 @@ class Problem:
     @property
     def freedom(self) -> int:
         return self.rows - len(self.law.parameters)
+
+    @property
+    def sizes(self) -> Array:
+        """What is large for each coordinate (p,): a level has the unit of y, exponents and logarithms have none."""
+        y = np.exp(self.target) if self.law.log_residuals else self.target
+        size = float(np.sqrt((y**2).mean())) or 1.0
+        return np.array([1.0 if name in self.law.positive or "exponent" in name else size
+                         for name in self.law.parameters])  # fmt: skip
+
+    @property
+    def magnitude(self) -> float:
+        """The mean square beside which a squared residual is a rounding error."""
+        return float((self.target**2).mean()) + (1.0 if self.law.log_residuals else 0.0)
 
     def model(self, coordinates: Array, z: Array | None = None) -> tuple[Array, Array]:
         """The curve on the scale of the residuals (b, n) and its derivatives (b, n, p)."""

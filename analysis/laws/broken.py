@@ -91,7 +91,7 @@ def _starts(breaks: int) -> Starts:
     def starts(z: Array, y: Array) -> Array:
         middle = float(z.mean())
         z = z[0, 0] - middle
-        knots, widths = _knots(z, _KNOTS), np.clip(np.ptp(z) * _WIDTHS, *_SHARPNESS)
+        knots, widths = _knots(z, _KNOTS), np.unique(np.clip(np.ptp(z) * _WIDTHS, *_SHARPNESS))
         knot, width = (part.ravel() for part in np.meshgrid(knots, widths, indexing="ij"))  # each (m,)
         rises = -width[:, None] * np.logaddexp(0.0, (z - knot[:, None]) / width[:, None])
         rising = np.diff(np.indices((len(knot),) * breaks), axis=0) > 0

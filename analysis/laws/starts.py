@@ -15,6 +15,7 @@ import numpy.typing as npt
 from analysis.laws.law import Array, Power, Starts
 
 KEPT = 16
+_KEPT_OF_ONE = 6  # a single exponent has few valleys
 _PASSES = 3
 _RIDGE = 1e-13
 Mask = npt.NDArray[np.bool_]
@@ -42,7 +43,11 @@ def profile_starts(powers: tuple[Power, ...], log_residuals: bool, least_exponen
         ])  # (k, m, n)  # fmt: skip
         size = np.abs(y).max(axis=1, keepdims=True) + 1e-300
         y = y / size
-        linear, places = _of_logarithms(basis, y) if log_residuals else _with_level(basis, y, np.ones_like(y), False)
+        kept = KEPT if len(powers) > 1 else _KEPT_OF_ONE
+        if log_residuals:
+            linear, places = _of_logarithms(basis, y, kept)
+        else:
+            linear, places = _with_level(basis, y, np.ones_like(y), False, kept)
         coordinates = np.empty((*linear.shape[:2], 1 + 2 * len(powers)))
         coordinates[..., 0] = linear[..., 0] * size
         for place, power in enumerate(powers):
@@ -57,7 +62,7 @@ def profile_starts(powers: tuple[Power, ...], log_residuals: bool, least_exponen
     return starts
 
 
-def _of_logarithms(basis: Array, y: Array) -> tuple[Array, Places]:
+def _of_logarithms(basis: Array, y: Array, kept: int) -> tuple[Array, Places]:
     """Level and scales (b, s, 1 + k) and places in the basis (b, s, k) for errors of ln y.
 
     First of relative errors; then twice of ln y to first order around the best curve so far, so that errors of a share
@@ -65,22 +70,22 @@ def _of_logarithms(basis: Array, y: Array) -> tuple[Array, Places]:
     """
     target, weight, found = y, 1 / y**2, []
     for _ in range(_PASSES):
-        found.append(_with_level(basis, target, weight, True))
+        found.append(_with_level(basis, target, weight, True, kept))
         linear, places = (part[:, 0] for part in found[-1])
         parts = (linear[:, 1 + i, None] * basis[i][places[:, i]] for i in range(len(basis)))
         value = np.maximum(linear[:, :1] + sum(parts), 1e-6 * y)
         target, weight = value * (1 + np.log(y / value)), 1 / value**2
-    linear, places = profile(np.ones((0, y.shape[1])), basis, target, weight, (True,) * len(basis), kept=KEPT // 2)
+    linear, places = profile(np.ones((0, y.shape[1])), basis, target, weight, (True,) * len(basis), kept // 2)
     found.append((np.insert(linear, 0, 0.0, axis=2), places))
     before, last, without = found[-3:]
-    half = [part[:, : KEPT // 2] for part in before]
+    half = [part[:, : kept // 2] for part in before]
     return np.concatenate([last[0], half[0], without[0]], axis=1), np.concatenate(
         [last[1], half[1], without[1]], axis=1
     )
 
 
-def _with_level(basis: Array, y: Array, weight: Array, bounded: bool) -> tuple[Array, Places]:
-    return profile(np.ones((1, y.shape[1])), basis, y, weight, (bounded, *(True for _ in basis)))
+def _with_level(basis: Array, y: Array, weight: Array, bounded: bool, kept: int) -> tuple[Array, Places]:
+    return profile(np.ones((1, y.shape[1])), basis, y, weight, (bounded, *(True for _ in basis)), kept)
 
 
 def _rates(powers: tuple[Power, ...], z: Array, least: float) -> Array:

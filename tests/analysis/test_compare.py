@@ -86,7 +86,7 @@ def run(path: Path, *words: str) -> str:
     app.command()(compare_command)
     result = CliRunner().invoke(app, [str(path), *words], env={"COLUMNS": "200"})
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def test_command(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import optimize, stats
 
+from analysis.fitting import fit
 from analysis.intervals import (
     curve_limits,
     difference_limits,
@@ -280,3 +282,26 @@ def test_several_tops_do_not_hide_the_highest() -> None:
         if room >= 0 and top[1] >= 0:
             highest = max(highest, top[0])
     assert parameter_limits(task, solution, 0.95).high[0, 0] == pytest.approx(highest, rel=1e-3)
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-8, 1e9, 1e12])
+@pytest.mark.parametrize("law", ["power_floor", "saturating", "valley", "semilog", "quadratic"])
+def test_intervals_do_not_depend_on_the_unit_of_y(law, unit):
+    x = 2.0 ** np.arange(6, 18)
+    noise = np.random.default_rng(0).normal(0.0, 0.02, len(x))
+    falls, rises = 0.4 + 5 * x**-0.5, 0.002 * x**0.6 if law == "valley" else 0.0
+    y = (falls + rises) * np.exp(noise) if LAWS[law].log_residuals else 6 - falls + noise
+    plain, scaled = (fit(pd.DataFrame({"x": x, "y": scale * y}), law=law, x="x", y="y") for scale in (1.0, unit))
+    for name in LAWS[law].parameters:
+        factor = 1.0 if "exponent" in name else unit
+        for one, other in zip(plain.interval(name), scaled.interval(name), strict=True):
+            assert (one is None and other is None) or other == pytest.approx(factor * one, rel=1e-5, abs=1e-9 * factor)
+    assert scaled.r2 == pytest.approx(plain.r2)
+
+
+def test_a_bootstrap_ends_at_a_natural_bound():
+    x = 2.0 ** np.arange(5, 13)
+    y = 3 * x**-0.2 * np.exp(np.random.default_rng(0).normal(0, 0.02, 8))
+    y[3] *= 1.6
+    found = fit(pd.DataFrame({"x": x, "y": y}), law="power_floor", x="x", y="y", huber=0.02)
+    assert found.parameters["floor"].low == 0

@@ -10,6 +10,8 @@ import pytest
 from scipy import stats
 
 from analysis.fitting import Fit, fit
+from analysis.points import average_seeds
+from analysis.table import numeric_points
 
 NOISE = np.random.default_rng(0)
 
@@ -115,3 +117,19 @@ def test_predictions_of_one_more_run_know_that_it_is_no_mean_of_seeds() -> None:
     squares = squares + stats.t.ppf(0.95, freedom) ** 2 * (mean_square + lost)
     band = found.predict(at, 0.9)
     np.testing.assert_allclose((band["high"] - band["low"]) / 2, np.sqrt(squares))
+
+
+def test_a_seed_that_occurs_twice_shows_a_setting_that_looks_like_a_measure():
+    grid = [(x, lr, seed) for x in (1, 2, 4, 8) for lr in (1e-4, 1e-3) for seed in (0, 1)]
+    table = pd.DataFrame(grid, columns=["x", "lr", "seed"])
+    table["y"] = table["x"] ** -0.5 * np.where(table["lr"] > 5e-4, 1.5, 1.0) * (1 + 0.01 * table["seed"])
+    points = average_seeds(table, numeric_points(table, ["x"], "y"), ["x"], "y")
+    assert len(points.y) == 8
+    assert any("lr" in warning and "twice" in warning for warning in points.warnings)
+
+
+def test_a_column_that_differs_in_every_row_is_named_when_no_seed_can_be_averaged():
+    table = pd.DataFrame({"x": [1, 1, 2, 2], "seed": [0, 1, 0, 1], "host": list("abcd"), "y": [1.0, 1.1, 0.5, 0.6]})
+    points = average_seeds(table, numeric_points(table, ["x"], "y"), ["x"], "y")
+    assert len(points.y) == 4
+    assert any("host" in warning for warning in points.warnings)
