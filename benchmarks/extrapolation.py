@@ -1,12 +1,28 @@
 """Predicting what lies beyond the largest size: errors and intervals on learning curves of others, and on true laws.
 
-    python benchmarks/extrapolation.py CURVES.csv [--sets 100]
+    python benchmarks/extrapolation.py CURVES.csv [--sets 50]
 
 CURVES.csv holds learning curves of the benchmark of Alabdulmohsin, Neyshabur and Zhai, "Revisiting Neural Scaling Laws
 in Language and Vision" (2022): columns Domain, Task, Model, Seen Examples, Loss, Training (1: points to fit, 0: points
 to predict). The error of a curve is the root mean square of ln(predicted / measured). Curves of one domain, model and
 data set are one cluster, and intervals of means are percentiles of a bootstrap over clusters. "Settings" of the average
 are judged on domains and data sets that had no say in choosing them.
+
+2026-11-22, 2 cores, 51 curves in 27 clusters; with 150 simulated sets, 95 % intervals of a true law alone cover .93 to
+.99 at 6 to 30 points, and those of choose, which is not told the law, .95 to 1.0:
+
+    mean error                           all      IC     NMT      BB      LM   less than this by choose, 95 %
+    repeat the last value             0.0490  0.0661  0.0083  0.0084  0.0072    0.0158 .. 0.0447 (better in 100.0 %)
+    power_floor                       0.0493  0.0616  0.0482  0.0100  0.0011    0.0167 .. 0.0430 (better in 100.0 %)
+    power_floor, upper half           0.0242  0.0306  0.0126  0.0129  0.0009    0.0004 .. 0.0118 (better in 99.1 %)
+    M4, on a grid                     0.0299  0.0400  0.0073  0.0089  0.0016    0.0017 .. 0.0218 (better in 99.7 %)
+    choose                            0.0194  0.0244  0.0077  0.0140  0.0009
+    choose, best without its domain   0.0203  0.0257  0.0077  0.0140  0.0009
+
+    90 % intervals                       all      IC     NMT      BB      LM    width    score
+    power_floor as if it were true     0.514   0.453   0.800   0.558   0.623   0.0937   0.2840   coverage 0.39 .. 0.64
+    power_floor                        0.832   0.867   0.800   0.783   0.663   0.1599   0.2093   coverage 0.74 .. 0.91
+    choose                             0.898   0.910   1.000   0.658   0.947   0.1274   0.1476   coverage 0.83 .. 0.96
 """
 
 from __future__ import annotations
@@ -18,6 +34,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import date
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,9 +44,12 @@ from scipy import special
 
 from analysis.averaging import WINDOWS, Average, averaged
 from analysis.choosing import DEFAULT, choose
-from analysis.fitting import fit
+from analysis.extrapolation import ModelForm
 from analysis.laws import LAWS, Law
 from analysis.laws.learning_curves import FLATTENING
+from analysis.prediction import prediction_limits
+from analysis.solver import problem, solve
+from analysis.table import Points
 
 Array = npt.NDArray[np.float64]
 LEVEL = 0.9
@@ -90,11 +110,10 @@ def null(curve: Curve) -> Array:
 
 def offset(curve: Curve, upper: bool = False) -> Array:
     """The power law with a floor, on all points or on those of the upper half of ln x."""
-    table = curve.table
-    found: Any = fit(
-        table[table["x"] >= np.sqrt(curve.x[0] * curve.x[-1])] if upper else table, law="power_floor", x="x", y="y"
-    )
-    return np.asarray(found.predict(curve.ahead)["value"])
+    used = curve.x >= (np.sqrt(curve.x[0] * curve.x[-1]) if upper else 0.0)
+    task = problem(LAWS["power_floor"], curve.x[None, used], curve.y[None, used])
+    value = task.model(solve(task).coordinates, np.log(curve.ahead)[None, None] - task.center[:, None])[0][0]
+    return np.asarray(np.exp(value))
 
 
 def m4(curve: Curve) -> Array:
@@ -166,19 +185,21 @@ def errors(curves: list[Curve]) -> None:
 def intervals(curves: list[Curve]) -> None:
     """Coverage, mean width and interval score (Gneiting and Raftery 2007) of 90 % prediction intervals of ln y."""
 
-    def of_fit(curve: Curve, kind: str) -> pd.DataFrame:
-        found: Any = fit(curve.table, law="power_floor", x="x", y="y")
-        if kind == "true":
-            found.__dict__["form_error"] = type(found.form_error)(0.0, found.form_error.edge, 0)
-        return found.predict(curve.ahead, interval=LEVEL, kind="prediction")
+    def of_fit(curve: Curve, true: bool) -> pd.DataFrame:
+        task = problem(LAWS["power_floor"], curve.x[None], curve.y[None])
+        points = Points(curve.x[None], curve.y, np.arange(len(curve.x)), (), np.ones(len(curve.x), dtype=np.int64))
+        found: Any = SimpleNamespace(task=task, solution=solve(task), points=points)
+        form = ModelForm(0.0, np.log([[curve.x[-1]]]), 0) if true else None
+        limits = prediction_limits(found, np.log(curve.ahead)[None], LEVEL, form=form)
+        return pd.DataFrame({"low": np.exp(limits.low), "high": np.exp(limits.high)})
 
     def of_choice(curve: Curve) -> pd.DataFrame:
         found: Any = choose(curve.table, x="x", y="y")
         return found.predict(curve.ahead, interval=LEVEL)
 
     ways: dict[str, Callable[[Curve], pd.DataFrame]] = {
-        "power_floor as if it were true": lambda curve: of_fit(curve, "true"),
-        "power_floor": lambda curve: of_fit(curve, "prediction"),
+        "power_floor as if it were true": lambda curve: of_fit(curve, True),
+        "power_floor": lambda curve: of_fit(curve, False),
         "choose": of_choice,
     }
     print(f"\n{'90 % intervals':<32}{'all':>8}{'IC':>8}{'NMT':>8}{'BB':>8}{'LM':>8}{'width':>9}{'score':>9}")
@@ -254,7 +275,7 @@ def simulate(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("curves", help="the csv file of learning curves")
-    parser.add_argument("--sets", type=int, default=100, help="simulated data sets for each law and number of points")
+    parser.add_argument("--sets", type=int, default=50, help="simulated data sets for each law and number of points")
     arguments = parser.parse_args()
     curves = load(arguments.curves)
     clusters = len({curve.cluster for curve in curves})
