@@ -7,6 +7,7 @@ which leaves one to four coordinates to search.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,31 +21,32 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 
 _FINISHED = 6  # minima that Newton's method follows to their end
-_FAR = 40  # Gauss-Newton steps from each start
+_FAR = 25  # Gauss-Newton steps from each start
+_NEARLY = 4  # steps after which candidates are settled well enough to be compared
 _REACH = 3.0  # longest step of a logarithm: a part that vanishes does so at leisure
 _ABSENT = 1e-250  # a scale as good as zero, which still has a logarithm
 _SAME = 1e-7  # share of the cost by which two minima differ at least
 _EXACT = 1e-20  # share of the targets' squares below which the points lie on the curve
 _ROUNDS, _DETOURS = 6, 12
-_MANY = 3
+_MANY = 3  # coordinates that are not separable: a grid of starts is then coarse
 
 
 def best_minimum(task: Problem) -> tuple[Array, Array]:
     """Coordinates (b, p) of the least sum of weighted squares that the search reaches, and that sum (b,)."""
-    law, starts, reach = task.law, task.starts(), _reach(task)
+    law, starts, rng = task.law, task.starts(), np.random.default_rng(0)
     b, s, p = starts.shape
     everyone = np.arange(b)
-    starts = settle(task, starts.reshape(-1, p), np.repeat(everyone, s)).reshape(b, s, p)
-    starts, which = _best(task, starts, -(-s // 2), everyone)
-    ends, _ = minimise(lambda at, _: task.model(at), task.target[which], task.weight, starts, *law.limits(),
-                       iterations=_FAR, reach=reach)  # fmt: skip
+    starts = settle(task, starts.reshape(-1, p), np.repeat(everyone, s), _NEARLY).reshape(b, s, p)
+    ends = _from_afar(task, *_best(task, starts, -(-s // 2), everyone))
     found, cost = _finished(task, ends.reshape(b, -1, p), _FINISHED, everyone)
+    if law.moves is not None:
+        _improve(task, found, cost, lambda rows: _by_moves(task, found[rows], rows))
     if law.terms is None and len(law.parameters) - len(law.separable) >= _MANY:
-        _improve_by_detours(task, found, cost)
+        _improve(task, found, cost, lambda rows: _by_detours(task, found[rows], rows, rng))
     return found, cost
 
 
-def settle(task: Problem, coordinates: Array, which: Rows) -> Array:
+def settle(task: Problem, coordinates: Array, which: Rows, iterations: int = 30) -> Array:
     """Coordinates (m, p) with those of ``law.separable`` at their best for data sets ``which`` (m,)."""
     law = task.law
     settled: Array = coordinates.copy()
@@ -67,30 +69,50 @@ def settle(task: Problem, coordinates: Array, which: Rows) -> Array:
 
     start = coordinates[:, inner]
     start = np.clip(np.where(logs, np.exp(np.where(logs, start, 0.0)), start), low, high)
-    linear, _ = minimise(model, task.target[which], task.weight, start, low, high, tolerance=1e-14, iterations=30,
-                         first_damping=1e-9)  # fmt: skip
+    linear, _ = minimise(model, task.target[which], task.weight, start, low, high, tolerance=1e-14,
+                         iterations=iterations, first_damping=1e-9)  # fmt: skip
     settled[:, inner] = placed(linear, np.arange(len(linear)))[:, inner]
     return settled
 
 
-def _improve_by_detours(task: Problem, best: Array, least: Array) -> None:
-    """Replace the best (b, p) and their costs (b,) by better minima, by way of the same points under other weights.
+def _improve(task: Problem, best: Array, least: Array, elsewhere: Callable[[Rows], Array]) -> None:
+    """Replace minima (b, p) and their costs (b,) by better ones, while there are any near candidates ``elsewhere``.
 
-    Several breaks have a minimum near many groups of points; under random weights another of them is the best.
+    ``elsewhere`` gives candidates (m, s, p) for the data sets ``rows`` (m,).
     """
-    rng, rows = np.random.default_rng(0), np.flatnonzero(least > _EXACT * squares(task.target, task.weight))
+    rows = np.flatnonzero(least > _EXACT * squares(task.target, task.weight))
     for _ in range(_ROUNDS):
         if not len(rows):
             break
-        which = np.repeat(rows, _DETOURS)
-        away, target = best[which], task.target[which]
-        for weight in (task.weight * rng.exponential(size=target.shape), task.weight):
-            away, _ = minimise(lambda at, _: task.model(at), target, weight, away, *task.law.limits(), iterations=_FAR,
-                               reach=_reach(task))  # fmt: skip
-        found, cost = _finished(task, away.reshape(len(rows), _DETOURS, -1), 2, rows)
+        found, cost = _finished(task, elsewhere(rows), 2, rows)
         better = cost < least[rows] * (1 - _SAME)
         rows = rows[better]
         best[rows], least[rows] = found[better], cost[better]
+
+
+def _by_moves(task: Problem, best: Array, rows: Rows) -> Array:
+    """Minima (m, p) with one part of the curve moved elsewhere at a time, and the rest nearly settled: (m, s, p)."""
+    assert task.law.moves is not None
+    moved = np.clip(task.law.moves(task.z, best), *task.law.limits())
+    return settle(task, moved.reshape(-1, best.shape[1]), np.repeat(rows, moved.shape[1]), _NEARLY).reshape(moved.shape)
+
+
+def _by_detours(task: Problem, best: Array, rows: Rows, rng: np.random.Generator) -> Array:
+    """Where optima of the same points under other weights lead from minima (m, p): (m, s, p).
+
+    Several breaks have a minimum near many groups of points; under random weights another of them is the best.
+    """
+    which = np.repeat(rows, _DETOURS)
+    weight = task.weight * rng.exponential(size=(len(which), task.z.shape[2]))
+    away = _from_afar(task, np.repeat(best, _DETOURS, axis=0), which, weight)
+    return _from_afar(task, away, which).reshape(len(rows), _DETOURS, -1)
+
+
+def _from_afar(task: Problem, starts: Array, which: Rows, weight: Array | None = None) -> Array:
+    """Where Gauss-Newton steps lead from starts (m, p) of data sets ``which`` (m,)."""
+    reach = np.array([_REACH if name in task.law.positive else np.inf for name in task.law.parameters])
+    return minimise(lambda at, _: task.model(at), task.target[which], task.weight if weight is None else weight,
+                    starts, *task.law.limits(), iterations=_FAR, reach=reach)[0]  # fmt: skip
 
 
 def _finished(task: Problem, candidates: Array, count: int, rows: Rows) -> tuple[Array, Array]:
@@ -123,7 +145,3 @@ def _distinct_first(cost: Array) -> Rows:
     with np.errstate(invalid="ignore"):  # costs that do not exist are not told apart
         repeated[:, 1:] = ranked[:, 1:] - ranked[:, :-1] <= _SAME * ranked[:, :-1]
     return np.take_along_axis(order, np.argsort(repeated, axis=1, kind="stable"), axis=1)
-
-
-def _reach(task: Problem) -> Array:
-    return np.array([_REACH if name in task.law.positive else np.inf for name in task.law.parameters])

@@ -186,5 +186,6 @@ def _solve_many(task: Problem) -> Solution:
     part = replace(task, z=task.z[:, :, sample], target=task.target[:, sample], weight=task.weight[sample])
     low, high = task.law.limits()
     start = solve(replace(part, scatter=np.zeros(len(part.target)))).coordinates
-    coordinates, cost = minimise(lambda at, _: task.model(at), task.target, task.weight, start, low, high)
+    coordinates, cost = minimise(lambda at, _: task.model(at), task.target, task.weight, start, low, high,
+                                 tolerance=1e-11, first_damping=1e-8)  # fmt: skip
     return Solution(coordinates, cost + task.scatter)

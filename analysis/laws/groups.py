@@ -45,6 +45,7 @@ def group_law(law: Law, groups: int, shared: Sequence[str]) -> Law:
         separable=tuple(name for base in law.separable for name in copies[base]),
         powers=() if divided else powers,
         starts=layout.starts if law.starts is not None else None,
+        moves=None,
         turning_point=None,
         terms=layout.terms if law.terms is not None else None,
         groups=groups,

@@ -24,6 +24,7 @@ _CELLS = 2_000_000  # entries of the profile that are worked on at once
 # Decay of a power over the whole span of ln x, from a straight line to gone after the first points; as many as pay for
 # one, two, ... powers at once.
 _DECAYS = {1: 40, 2: 16, 3: 9, 4: 6}
+_MOVES = 16
 _LEAST_DECAY, _MOST_DECAY, _STEEPEST = 1e-2, 60.0, 30.0
 _NONE = 1e-12  # of the mean of y: the logarithm of a part that is absent must be some number
 
@@ -35,7 +36,8 @@ def profile_starts(powers: tuple[Power, ...], log_residuals: bool, least_exponen
     """
 
     def starts(z: Array, y: Array) -> Array:
-        rates = _rates(powers, z, least_exponent)  # (k, m)
+        count = _DECAYS.get(len(powers), max(3, int(1500 ** (1 / len(powers)))))
+        rates = _rates(powers, z, least_exponent, count)  # (k, m)
         middle = z.mean(axis=(1, 2))
         basis = np.stack([
             power.sign * np.exp(power.direction * rates[place][:, None] * (z[power.column] - middle[power.column]))
@@ -88,8 +90,21 @@ def _with_level(basis: Array, y: Array, weight: Array, bounded: bool, kept: int)
     return profile(np.ones((1, y.shape[1])), basis, y, weight, (bounded, *(True for _ in basis)), kept)
 
 
-def _rates(powers: tuple[Power, ...], z: Array, least: float) -> Array:
-    count = _DECAYS.get(len(powers), max(3, int(1500 ** (1 / len(powers)))))
+def profile_moves(powers: tuple[Power, ...], least_exponent: float) -> Starts:
+    """One power after another with any other exponent; its scale is left to be settled."""
+
+    def moves(z: Array, best: Array) -> Array:
+        rates = _rates(powers, z, least_exponent, _MOVES)
+        found = np.tile(best[:, None, None], (1, len(powers), _MOVES, 1))  # (b, k, m, p)
+        for place, rate in enumerate(rates):
+            found[:, place, :, 2 + 2 * place] = rate
+        return found.reshape(len(best), -1, best.shape[1])
+
+    return moves
+
+
+def _rates(powers: tuple[Power, ...], z: Array, least: float, count: int) -> Array:
+    """Exponents to try (k, m): decays over the span of each column, and the steepest."""
     spans = np.array([max(float(np.ptp(z[power.column])), 1e-9) for power in powers])
     decays = np.geomspace(_LEAST_DECAY, _MOST_DECAY, count - 1)
     rates = np.clip(decays / spans[:, None], least, _STEEPEST)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.laws.law import Array, Law, Power, Terms
-from analysis.laws.starts import profile_starts
+from analysis.laws.starts import profile_moves, profile_starts
 
 
 def sum_law(
@@ -30,6 +30,7 @@ def sum_law(
         powers=powers,
         separable=(level, *(power.scale for power in powers)),
         starts=profile_starts(powers, log_residuals, least_exponent),
+        moves=profile_moves(powers, least_exponent) if len(powers) > 1 else None,
         turning_point=turning_point,
         x_columns=1 + max(power.column for power in powers),
         terms=terms,
