@@ -26,6 +26,7 @@ _NEARLY = 4  # steps after which candidates are settled well enough to be compar
 _REACH = 3.0  # longest step of a logarithm: a part that vanishes does so at leisure
 _ABSENT = 1e-250  # a scale as good as zero, which still has a logarithm
 _SAME = 1e-7  # share of the cost by which two minima differ at least
+_FLAT = 1e-9  # share of the cost by which a valley is lower than its sides
 _EXACT = 1e-20  # share of the targets' squares below which the points lie on the curve
 _ROUNDS, _DETOURS = 6, 12
 _MANY = 3  # coordinates that are not separable: a grid of starts is then coarse
@@ -75,29 +76,44 @@ def settle(task: Problem, coordinates: Array, which: Rows, iterations: int = 30)
     return settled
 
 
-def _improve(task: Problem, best: Array, least: Array, elsewhere: Callable[[Rows], Array]) -> None:
+def _improve(task: Problem, best: Array, least: Array, elsewhere: Callable[[Rows], tuple[Array, Rows]]) -> None:
     """Replace minima (b, p) and their costs (b,) by better ones, while there are any near candidates ``elsewhere``.
 
-    ``elsewhere`` gives candidates (m, s, p) for the data sets ``rows`` (m,).
+    ``elsewhere`` gives candidates (m, s, p) for those of the data sets that have any, and which these are (m,).
     """
     rows = np.flatnonzero(least > _EXACT * squares(task.target, task.weight))
     for _ in range(_ROUNDS):
+        if len(rows):
+            candidates, rows = elsewhere(rows)
         if not len(rows):
             break
-        found, cost = _finished(task, elsewhere(rows), 2, rows)
+        found, cost = _finished(task, candidates, 2, rows)
         better = cost < least[rows] * (1 - _SAME)
         rows = rows[better]
         best[rows], least[rows] = found[better], cost[better]
 
 
-def _by_moves(task: Problem, best: Array, rows: Rows) -> Array:
-    """Minima (m, p) with one part of the curve moved elsewhere at a time, and the rest nearly settled: (m, s, p)."""
+def _by_moves(task: Problem, best: Array, rows: Rows) -> tuple[Array, Rows]:
+    """Other valleys on the lines along which one part of the curve moves from minima (m, p): candidates (m, s, p).
+
+    The others are nearly settled on the way, so that most lines show that there is no other valley.
+    """
     assert task.law.moves is not None
-    moved = np.clip(task.law.moves(task.z, best), *task.law.limits())
-    return settle(task, moved.reshape(-1, best.shape[1]), np.repeat(rows, moved.shape[1]), _NEARLY).reshape(moved.shape)
+    moved = np.clip(task.law.moves(task.z, best), *task.law.limits())  # (m, k, s, p)
+    which = np.repeat(rows, moved[0, ..., 0].size)
+    moved = settle(task, moved.reshape(len(which), -1), which, _NEARLY).reshape(moved.shape)
+    cost = task.cost(moved.reshape(len(which), -1), which).reshape(moved.shape[:3])
+    beside = np.pad(cost, ((0, 0), (0, 0), (1, 1)), constant_values=np.inf)
+    beside = np.minimum(beside[..., :-2], beside[..., 2:])
+    here = task.cost(best, rows)[:, None, None]
+    other = (cost < beside * (1 - _FLAT)) & (np.abs(cost - here) > _FLAT * here)
+    some = other.any(axis=(1, 2))
+    order = np.where(other, cost, np.inf)[some].reshape(int(some.sum()), other[0].size).argsort(axis=1)[:, :2]
+    moved = moved[some].reshape(len(order), other[0].size, best.shape[1])
+    return np.take_along_axis(moved, order[..., None], axis=1), rows[some]
 
 
-def _by_detours(task: Problem, best: Array, rows: Rows, rng: np.random.Generator) -> Array:
+def _by_detours(task: Problem, best: Array, rows: Rows, rng: np.random.Generator) -> tuple[Array, Rows]:
     """Where optima of the same points under other weights lead from minima (m, p): (m, s, p).
 
     Several breaks have a minimum near many groups of points; under random weights another of them is the best.
@@ -105,7 +121,7 @@ def _by_detours(task: Problem, best: Array, rows: Rows, rng: np.random.Generator
     which = np.repeat(rows, _DETOURS)
     weight = task.weight * rng.exponential(size=(len(which), task.z.shape[2]))
     away = _from_afar(task, np.repeat(best, _DETOURS, axis=0), which, weight)
-    return _from_afar(task, away, which).reshape(len(rows), _DETOURS, -1)
+    return _from_afar(task, away, which).reshape(len(rows), _DETOURS, best.shape[1]), rows
 
 
 def _from_afar(task: Problem, starts: Array, which: Rows, weight: Array | None = None) -> Array:

@@ -114,7 +114,8 @@ def judge(key: str, evidence: Evidence, now: float) -> JobStatus | None:
         return _ended(key, evidence, JobState.blocked, "blocked", _BEFORE)
     if evidence.cancelled:
         return _ended(key, evidence, JobState.cancelled, "cancelled", "cancelled")
-    if evidence.booted is not None and evidence.heard < evidence.booted and is_unheard_of(evidence):
+    # slurmctld says when it began in whole seconds.
+    if evidence.booted is not None and evidence.heard < evidence.booted + 1 and is_unheard_of(evidence):
         return _ended(key, evidence, JobState.failed, "lost", "slurmctld forgot it when it began again")
     state = JobState.pending if evidence.log is None else JobState.running
     if evidence.siblings and evidence.account is None and evidence.log is None and now - evidence.heard > TAKEN_SECONDS:

@@ -70,8 +70,8 @@ class Law:
     starts: Starts | None = None
     """Where a nonlinear fit starts."""
     moves: Starts | None = None
-    """Where else to look, z (k, 1, n) and a minimum (b, p) -> coordinates (b, s, p): each part of the curve in turn is
-    elsewhere. For laws whose starts cannot try all combinations."""
+    """Where else to look, z (k, 1, n) and a minimum (b, p) -> coordinates (b, parts, s, p): lines along which one part
+    of the curve moves and the minimum is one point. For laws whose starts cannot try all combinations."""
     turning_point: Callable[[Array], Array] | None = None
     """Coordinates (b, p) -> the z of the curve's extremum (b,), for laws that have one: ln x less the centre."""
     x_columns: int = 1

@@ -91,14 +91,15 @@ def _with_level(basis: Array, y: Array, weight: Array, bounded: bool, kept: int)
 
 
 def profile_moves(powers: tuple[Power, ...], least_exponent: float) -> Starts:
-    """One power after another with any other exponent; its scale is left to be settled."""
+    """One power after another with any other exponent, and its own among them; its scale is left to be settled."""
 
     def moves(z: Array, best: Array) -> Array:
         rates = _rates(powers, z, least_exponent, _MOVES)
-        found = np.tile(best[:, None, None], (1, len(powers), _MOVES, 1))  # (b, k, m, p)
+        found = np.tile(best[:, None, None], (1, len(powers), 1 + _MOVES, 1))
         for place, rate in enumerate(rates):
-            found[:, place, :, 2 + 2 * place] = rate
-        return found.reshape(len(best), -1, best.shape[1])
+            found[:, place, 1:, 2 + 2 * place] = rate
+            found[:, place, :, 2 + 2 * place].sort(axis=-1)
+        return found
 
     return moves
 
