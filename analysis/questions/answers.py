@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
@@ -34,12 +35,12 @@ class Estimate:
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-class Answer:
+class Answer(ABC):
     """What the answers share; each of them is a frozen dataclass."""
 
+    @abstractmethod
     def sentence(self) -> str:
         """The answer in one sentence, with its interval and what it stands on."""
-        raise NotImplementedError
 
     def to_json(self) -> dict[str, Any]:
         """The fields as plain numbers, lists and texts, None for what does not exist, and the sentence."""
