@@ -6,25 +6,25 @@ Offered under the entry point group ``tokscale.services``.
 from __future__ import annotations
 
 import io
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
+from slurm.profiles import ClusterProfile
 from sweeps.grid import Trial, expand
 from sweeps.planning import Plan, make_plan
-from sweeps.resources import KIND_EFFICIENCY
+from sweeps.resources import KIND_EFFICIENCY, Rates, rates_by
 from sweeps.results import collect
 from sweeps.spec import load_spec
 from sweeps.store import StageState, Store
-from tokscale.errors import StoreError, UsageError
+from tokscale.errors import UsageError
+from tokscale.record import Record
 from tokscale.stage import trial_id
 
 ASSUMED_TFLOPS = 120.0
 """of one GPU in training, where neither a cluster nor a finished stage says better (docs/costs.md: an A100)"""
-_SAMPLED = 16  # finished stages of a kind that the measured rate is taken from
 
 
 def candidates(spec: Path, runs: Path, cluster: str | None = None) -> dict[str, Any]:
@@ -104,29 +104,14 @@ def _hours(plan: Plan, store: Store, cluster: str | None) -> tuple[Plan, dict[st
 
 def _rates_here(plan: Plan, store: Store) -> tuple[dict[str, float], str]:
     """FLOP/s of one device by kind of stage: as the finished stages of this sweep reached, else an assumed GPU's."""
-    measured = _measured_here(plan, store)
+    measured = rates_by(plan, store, _seconds)
+    here = Rates(ClusterProfile("here", tflops=None if measured else ASSUMED_TFLOPS), measured)
+    rates = {kind: rate for kind in KIND_EFFICIENCY if (rate := here.of(kind)) is not None}
     if not measured:
-        rates = {kind: 1e12 * ASSUMED_TFLOPS * share for kind, share in KIND_EFFICIENCY.items()}
         return rates, f"GPU hours at an assumed {ASSUMED_TFLOPS:g} TFLOP/s in training: --cluster NAME knows better"
-    known = min(measured, key=lambda kind: -KIND_EFFICIENCY[kind])
-    base = measured[known] / KIND_EFFICIENCY[known]
-    rates = {kind: measured.get(kind, base * share) for kind, share in KIND_EFFICIENCY.items()}
     return rates, "device hours at the rate that the finished stages of this sweep reached"
 
 
-def _measured_here(plan: Plan, store: Store) -> dict[str, float]:
-    """FLOP per device-second over finished stages of each kind, wherever they ran."""
-    spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
-    for key, stage in plan.stages.items():
-        so_far = spent[stage.kind]
-        if plan.statuses[key].state is not StageState.done or so_far[2] >= _SAMPLED:
-            continue
-        try:
-            record = store.record(stage)
-        except StoreError:  # damaged: whoever collects the results says so
-            continue
-        measures = {} if record is None else record.measures
-        seconds = float(measures.get("gpu_seconds", 0.0)) or float(measures.get("wall_seconds", 0.0))
-        if seconds > 0:
-            spent[stage.kind] = [so_far[0] + plan.costs[key].flops, so_far[1] + seconds, so_far[2] + 1]
-    return {kind: flops / seconds for kind, (flops, seconds, _) in spent.items() if flops > 0}
+def _seconds(record: Record) -> float:
+    """Device-seconds of a stage, wherever it ran."""
+    return float(record.measures.get("gpu_seconds", 0.0)) or float(record.measures.get("wall_seconds", 0.0))

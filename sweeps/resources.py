@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from sweeps.planning import Plan
 from sweeps.store import StageState, Store
 from tokscale.cost import StageCost, label
 from tokscale.errors import StoreError, UsageError
+from tokscale.record import Record
 
 # Of the rate that training reaches: encoding waits for images, and sampling reads all weights for one token a time.
 KIND_EFFICIENCY = {"tokenizer": 1.0, "probe": 1.0, "reconstruction": 0.5, "latents": 0.5, "generation": 0.05}
@@ -74,27 +75,32 @@ class Rates:
 
 def measured_rates(plan: Plan, store: Store, *, on_gpus: bool) -> dict[str, float]:
     """FLOP per device-second over finished stages of each kind, of those that jobs of a cluster ran."""
+
+    def seconds_of(record: Record) -> float:
+        gpu_seconds = float(record.measures.get("gpu_seconds", 0.0))
+        # What ran outside of a cluster ran on another machine, whatever its folder says now.
+        if not record.provenance.get("job"):
+            return 0.0
+        processes = int(record.provenance.get("world_size", 1) or 1)
+        return gpu_seconds if on_gpus else processes * float(record.measures.get("wall_seconds", 0.0))
+
+    return rates_by(plan, store, seconds_of)
+
+
+def rates_by(plan: Plan, store: Store, seconds_of: Callable[[Record], float]) -> dict[str, float]:
+    """FLOP per device-second over some finished stages of each kind; a stage of no seconds does not count."""
     spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
     for key, stage in plan.stages.items():
-        flops_seconds = spent[stage.kind]
-        if plan.statuses[key].state is not StageState.done or flops_seconds[2] >= _SAMPLED:
+        so_far = spent[stage.kind]
+        if plan.statuses[key].state is not StageState.done or so_far[2] >= _SAMPLED:
             continue
         try:
             record = store.record(stage)
         except StoreError:  # damaged: whoever collects the results says so
             continue
-        if record is None:
-            continue
-        gpu_seconds = float(record.measures.get("gpu_seconds", 0.0))
-        # What ran outside of a cluster ran on another machine, whatever its folder says now.
-        if not record.provenance.get("job") or (on_gpus and gpu_seconds == 0):
-            continue
-        processes = int(record.provenance.get("world_size", 1) or 1)
-        seconds = gpu_seconds if on_gpus else processes * float(record.measures.get("wall_seconds", 0.0))
-        flops_seconds[0] += plan.costs[key].flops
-        flops_seconds[1] += seconds
-        flops_seconds[2] += 1
-    return {kind: flops / seconds for kind, (flops, seconds, _) in spent.items() if seconds > 0}
+        if record is not None and (seconds := seconds_of(record)) > 0:
+            spent[stage.kind] = [so_far[0] + plan.costs[key].flops, so_far[1] + seconds, so_far[2] + 1]
+    return {kind: flops / seconds for kind, (flops, seconds, _) in spent.items() if flops > 0}
 
 
 class Allocator:

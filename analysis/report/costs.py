@@ -67,8 +67,9 @@ def _dearest(table: pd.DataFrame) -> Html | None:
     column = next((c for c in ("gpu_seconds", "wall_seconds") if c in table and (table[c].fillna(0) > 0).any()), None)
     if column is None or len(table) < 2 or "label" not in table:
         return None
-    most = table.nlargest(_DEAREST, column)
-    total = float(table[column].sum())
+    spent = table[table[column] > 0]  # a trial that failed has no time of its own
+    most = spent.nlargest(_DEAREST, column)
+    total = float(spent[column].sum())
     items = [tag("li", f"{row['label']}: {duration(float(row[column]))}, {plain(100 * row[column] / total, 2)} %")
              for _, row in most.iterrows()]  # fmt: skip
     return tag("div", tag("h3", "The trials that took most"), tag("ul", items))

@@ -44,5 +44,11 @@ def test_the_dearest_trials_come_first_with_their_share() -> None:
     assert text.index("b: 3 min, 75 %") < text.index("a: 1 min, 25 %")
 
 
+def test_a_trial_that_has_not_got_that_far_has_no_time_and_no_part_in_the_shares() -> None:
+    text = text_of(pd.DataFrame({"label": ["a", "b", "lost"], "wall_seconds": [60.0, 180.0, float("nan")]}))
+    assert "b: 3 min, 75 %" in text
+    assert "lost" not in text
+
+
 def test_nothing_recorded() -> None:
     assert text_of(pd.DataFrame()).count("Not recorded.") == 2
