@@ -28,10 +28,9 @@ def run(context: Context) -> Measures:
     config = parse(ProbeStage, context.config)
     latents = open_latents(context.parent_folder("latents").artifacts)
     torch.manual_seed(seed_for("initialisation", config.seed))
-    probe = new_probe(config, latents)
     training, ranks = config.probe.training, context.team.ranks
-    task = ProbeTask(probe, training, config.seed)
-    train(
+    task = ProbeTask(new_probe(config, latents), training, config.seed)
+    trained = train(
         task,
         lambda step: latent_batches(
             latents.train, batch_size=training.batch_size, seed=config.seed, start_batch=step, rank=ranks.rank,
@@ -41,7 +40,9 @@ def run(context: Context) -> Measures:
     )  # fmt: skip
     if not context.first:
         return {}
-    write_atomically(context.artifact(WEIGHTS), save(probe.state_dict()))
+    write_atomically(context.artifact(WEIGHTS), save(trained["probe"]))
+    probe = new_probe(config, latents)
+    probe.load_state_dict(trained["probe"])
     probe.to(context.device)
     generator = torch.Generator(context.device).manual_seed(seed_for("rate", config.seed))
     rate = measure_rate(probe, _batches(latents.validation, context), generator, context.runtime.micro_batch)

@@ -35,7 +35,7 @@ def run(context: Context) -> Measures:
     assert tokenizer.sizes == counted, f"planned sizes {counted} are not the built ones {tokenizer.sizes}"
     task = TokenizerTask(tokenizer, reconstruction_loss(config.losses), config.training, config.seed)
     batch_size, ranks = config.training.batch_size, context.team.ranks
-    train(
+    trained = train(
         task,
         lambda step: train_batches(
             images, batch_size=batch_size, seed=config.seed, start_batch=step, rank=ranks.rank, world_size=ranks.world
@@ -44,7 +44,7 @@ def run(context: Context) -> Measures:
     )  # fmt: skip
     if not context.first:
         return {}
-    write_atomically(context.artifact(WEIGHTS), save(tokenizer.state_dict()))
+    write_atomically(context.artifact(WEIGHTS), save(trained["tokenizer"]))
     context.notes += [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
     spent = cost.training_flops(config.tokenizer, config.data.resolution) * task.images_seen
     return {**counted, "train_images": task.images_seen, "train_flops": spent, "skipped_files": len(images.skipped)}

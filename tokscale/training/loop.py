@@ -16,6 +16,7 @@ import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch.strategies import DDPStrategy
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from tokscale.errors import ConfigError, StoppedError
@@ -24,6 +25,7 @@ from tokscale.stage import StageFolder
 from tokscale.training.callbacks import Budget, Progress, StepEnd
 from tokscale.training.checkpoints import FolderCheckpoints, newest_checkpoint
 from tokscale.training.ranks import Ranks
+from tokscale.training.sharding import ShardingStrategy
 from tokscale.training.stopping import StopFlag, ignore_signals
 from tokscale.training.tasks import Task
 from tokscale.training.team import Team
@@ -40,6 +42,7 @@ class Runtime:
     progress_seconds: float = 2.0
     loader_workers: int | None = None  # None: none on a processor, up to 8 beside a GPU
     micro_batch: int | None = None  # images of one rank that pass at once; None: its whole share of the batch
+    shard: bool = False  # whether ranks share out the transformers' blocks, for a model that fits no single device
 
     @property
     def device(self) -> torch.device:
@@ -77,12 +80,15 @@ class Setting:
                                where=str(self.folder.path), allowed="run the sweep again")  # fmt: skip
 
 
-def train(task: Task, batches_from: Callable[[int], IterableDataset[Any]], setting: Setting) -> None:
+def train(
+    task: Task, batches_from: Callable[[int], IterableDataset[Any]], setting: Setting
+) -> dict[str, dict[str, Tensor]]:
     """Train a task in its stage's folder, resuming from the newest checkpoint that verifies.
 
-    ``batches_from(step)`` is this rank's stream of batches from that step on. Afterwards the ranks have parted. Raises
-    ``StoppedError`` when a signal asked any rank to stop (the checkpoint is written), ``DivergedError`` when a loss is
-    not finite, ``StoreError`` when the disk refuses.
+    ``batches_from(step)`` is this rank's stream of batches from that step on. Returns, on rank 0, the trained state of
+    each of the task's modules by its name, on the processor; the ranks have parted then, and the task, whose weights
+    they may have shared out, is of no more use. Raises ``StoppedError`` when a signal asked any rank to stop (the
+    checkpoint is written), ``DivergedError`` when a loss is not finite, ``StoreError`` when the disk refuses.
     """
     config, folder, ranks = task.training_config, setting.folder, setting.team.ranks
     if config.batch_size % ranks.world:
@@ -102,10 +108,14 @@ def train(task: Task, batches_from: Callable[[int], IterableDataset[Any]], setti
             trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
     else:  # killed between the last step and the record
         assert checkpoint is not None
-        task.load_state_dict(FolderCheckpoints(setting.id).load_checkpoint(checkpoint)["state_dict"])
+        task.trained = FolderCheckpoints(setting.id).load_checkpoint(checkpoint)["state_dict"] if ranks.first else {}
         task.step = start
     setting.team.part()
-    task.eval()
+    states: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in task.trained.items():
+        module, _, rest = name.partition(".")
+        states.setdefault(module, {})[rest] = tensor
+    return states
 
 
 def _step_of(checkpoint: Path | None) -> int:
@@ -142,7 +152,7 @@ def _trainer(task: Task, setting: Setting) -> pl.Trainer:
         num_sanity_val_steps=0,
         limit_val_batches=0,
         use_distributed_sampler=False,  # the batches know their rank
-        **_layout(ranks, FolderCheckpoints(setting.id)),
+        **_layout(ranks, FolderCheckpoints(setting.id), runtime.shard),
     )
     # Signals have one owner. Lightning's handler of SIGTERM would talk to the other ranks from inside the signal's
     # frame, and its loop would ask them, and wait for the device, in every step.
@@ -152,7 +162,7 @@ def _trainer(task: Task, setting: Setting) -> pl.Trainer:
     return found
 
 
-def _layout(ranks: Ranks, checkpoints: FolderCheckpoints) -> dict[str, Any]:
+def _layout(ranks: Ranks, checkpoints: FolderCheckpoints, shard: bool) -> dict[str, Any]:
     """The trainer's arguments that say who trains: this process alone, or each task of the SLURM step on one device.
 
     Requeueing belongs to whoever started this process, and so does finding out who it is: without a word, Lightning
@@ -161,11 +171,12 @@ def _layout(ranks: Ranks, checkpoints: FolderCheckpoints) -> dict[str, Any]:
     if ranks.world == 1:
         return {"accelerator": "auto", "devices": 1, "plugins": [checkpoints, LightningEnvironment()]}
     os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(ranks.per_node))  # Lightning insists, srun sets it if asked to
+    # The devices by word, not by number: a rank may see only the GPU that is its own.
+    devices = [ranks.device] * ranks.per_node
     return {
         "num_nodes": ranks.nodes,
-        # The devices by word, not by number: a rank may see only the GPU that is its own.
-        "strategy": DDPStrategy(
-            parallel_devices=[ranks.device] * ranks.per_node, broadcast_buffers=False, gradient_as_bucket_view=True
-        ),
+        "strategy": ShardingStrategy(parallel_devices=devices)
+        if shard
+        else DDPStrategy(parallel_devices=devices, broadcast_buffers=False, gradient_as_bucket_view=True),
         "plugins": [checkpoints, SLURMEnvironment(auto_requeue=False)],
     }

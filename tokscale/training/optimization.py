@@ -15,12 +15,22 @@ def build_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.Ad
 
     Codes are compared and decoded on the unit sphere, so the decay of their length changes nothing that they mean.
     """
+    inside = {id(parameter) for block in transformer_blocks(module) for parameter in block.parameters()}
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in parameters if parameter.ndim >= 2]
-    plain = [parameter for parameter in parameters if parameter.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = []
+    for decays in (True, False):
+        # Apart, since ranks may share out the blocks, and no kernel takes parts and whole tensors at once.
+        for in_block in (True, False):
+            chosen = [p for p in parameters if (p.ndim >= 2) is decays and (id(p) in inside) is in_block]
+            groups.append({"params": chosen, "weight_decay": config.weight_decay if decays else 0.0})
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas,
                              fused=True)  # fmt: skip
+
+
+def transformer_blocks(module: nn.Module) -> list[nn.Module]:
+    """The blocks of all transformers in a module: what its lists called ``blocks`` hold."""
+    lists = [getattr(part, "blocks", None) for part in module.modules()]
+    return [block for blocks in lists if isinstance(blocks, nn.ModuleList) for block in blocks]
 
 
 def learning_rate(step: int, config: TrainingConfig) -> float:

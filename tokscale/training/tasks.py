@@ -23,6 +23,7 @@ from tokscale.errors import DivergedError
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.probes import AutoregressiveProbe, draw_tokens
 from tokscale.training.optimization import build_optimizer, learning_rate
+from tokscale.training.sharding import average_whole_gradients, clip_gradients, is_sharded, whole_state
 
 Part = Any
 """a batch, or some of its images: a tensor, or a tuple or mapping of tensors whose first dimension counts images"""
@@ -51,6 +52,8 @@ class Task(pl.LightningModule, ABC):
         self.micro_batch: int | None = None
         """images of this rank that pass at once; None: its whole share"""
         self.losses: Named = {}
+        self.trained: dict[str, Tensor] = {}
+        """the state at the end of training, whole, on the processor; of rank 0"""
 
     @property
     def images_seen(self) -> int:
@@ -94,10 +97,15 @@ class Task(pl.LightningModule, ABC):
         """What follows the last backward pass of a step, before the optimizer's step."""
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if is_sharded(self):
+            average_whole_gradients(self.parameters())
         # Lightning refuses to clip for a fused optimizer under autocast, because of a scaler that bf16 does not need.
         bound = self.training_config.gradient_clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters(), bound)
-        self.losses["gradient_norm"] = norm.detach()
+        self.losses["gradient_norm"] = clip_gradients(self.parameters(), bound).detach()
+
+    def on_train_end(self) -> None:
+        # Now, while the ranks that hold the parts are still connected, and their devices are still at work.
+        self.trained = whole_state(self, kept=self.global_rank == 0)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = {"step": self.step}

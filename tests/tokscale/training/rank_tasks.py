@@ -1,5 +1,6 @@
 """What the tasks of a SLURM step do in tests: run a stage, and have something happen to one rank after some steps."""
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
+from torch.distributed.checkpoint import FileSystemWriter
 
 from tokscale import stages
 from tokscale.training import loop
@@ -24,6 +26,24 @@ def signalled():
     signal.raise_signal(signal.SIGUSR2)
 
 
+def signalled_without_room():
+    """A signal, and then a disk that takes no more of this rank's parts."""
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    FileSystemWriter.write_data = full
+    signalled()
+
+
+def signalled_later():
+    """As ``signalled``, for a run that has gone on from there."""
+    signalled()
+
+
+signalled_later.step = 6
+
+
 def loader_signalled():
     """What SLURM does to all processes of a step, here to those of the data loader."""
     assert multiprocessing.active_children()
@@ -37,14 +57,15 @@ def killed():
 
 
 class Eventful(Budget):
-    """Counts steps, and lets something happen after the third."""
+    """Counts steps, and lets something happen after the third, or after the ``step`` that the event names."""
 
     event = None
 
     def on_train_batch_end(self, trainer, task, *rest):
         super().on_train_batch_end(trainer, task, *rest)
-        if task.step == STEP and Eventful.event is not None:
-            Eventful.event()
+        event = Eventful.event
+        if event is not None and task.step == getattr(event, "step", STEP):
+            event()
 
 
 def main(path, log, environment, event, options):
