@@ -2,8 +2,9 @@
 
 The global batch is part of what a trial is and never changes. A stage gets the fewest GPUs that finish it within one
 job's time limit, since each further one adds waiting for the others; its share of the batch on one GPU is cut into
-micro-batches that fit into the memory. Resources come in few sizes (times and memory are rounded up to powers of two),
-so that the stages of a sweep fall into few arrays.
+micro-batches that fit into the memory. A model whose weights, gradients and moments do not fit one GPU has its
+transformer blocks shared out among as many as it takes. Resources come in few sizes (times and memory are rounded up to
+powers of two), so that the stages of a sweep fall into few arrays.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ class Allocation:
 
     resources: Resources
     micro_batch: int | None
+    shard: bool
+    """whether the transformer blocks are shared out among the GPUs"""
     gpus: int
     hours: float | None
     gpu_hours: float | None
@@ -51,7 +54,8 @@ class Allocation:
     @property
     def arguments(self) -> dict[str, Any]:
         """What the stage's function needs to know of it."""
-        return {} if self.micro_batch is None else {"micro_batch": self.micro_batch}
+        arguments: dict[str, Any] = {} if self.micro_batch is None else {"micro_batch": self.micro_batch}
+        return {**arguments, "shard": True} if self.shard else arguments
 
 
 class Rates:
@@ -124,12 +128,14 @@ class Allocator:
         self._check_fits(kind, cost, key)
         nodes, per_node = self._devices(kind, cost)
         devices = nodes * per_node
-        micro_batch = self._micro_batch(cost, devices)
+        shard = not self._fits(cost.fixed_bytes, cost)
+        fixed = cost.shared_bytes(devices) if shard else cost.fixed_bytes
+        micro_batch = self._micro_batch(cost, devices, fixed)
         hours = self._hours(kind, cost, devices)
         resources = Resources(
             gpus=per_node if self.on_gpus else 0,
             cpus=per_node * (self.profile.cpus_per_gpu or (CPUS_PER_GPU if self.on_gpus else 1)),
-            memory_gb=self._memory_gb(cost, devices, per_node, micro_batch),
+            memory_gb=self._memory_gb(cost, fixed, devices, per_node, micro_batch),
             nodes=nodes,
             tasks=per_node,
             minutes=self._minutes(hours),
@@ -137,7 +143,7 @@ class Allocator:
         device_hours = None if hours is None else hours * devices
         price = self.profile.cost_per_gpu_hour
         paid = None if device_hours is None or price is None else device_hours * price
-        return Allocation(resources, micro_batch, devices, hours, device_hours, paid)
+        return Allocation(resources, micro_batch, shard, devices, hours, device_hours, paid)
 
     def _budget(self) -> float | None:
         """Bytes that a stage may use on one device; None where the profile does not say."""
@@ -147,13 +153,28 @@ class Allocator:
         memory = self.profile.memory_per_gpu_gb
         return None if memory is None else (memory - HOST_GB) * 2**30
 
+    def _fits(self, fixed: int, cost: StageCost) -> bool:
+        """Whether one device takes so many bytes and a single image."""
+        budget = self._budget()
+        return budget is None or fixed + cost.image_bytes <= budget
+
+    def _fits_on(self, cost: StageCost, devices: int) -> bool:
+        """Whether each of some devices takes its part of a stage, which shares out its blocks if it must."""
+        if self._fits(cost.fixed_bytes, cost):
+            return True
+        return bool(cost.blocks_bytes) and devices > 1 and self._fits(cost.shared_bytes(devices), cost)
+
     def _check_fits(self, kind: str, cost: StageCost, key: str) -> None:
-        budget, least = self._budget(), cost.fixed_bytes + cost.image_bytes
-        if budget is not None and least > budget:
+        most = max((math.prod(one) for one in self._choices(cost.batch)), default=1) if cost.batch else 1
+        if not self._fits_on(cost, most):
+            budget = self._budget() or 0.0
+            shares = most > 1 and bool(cost.blocks_bytes)
+            least = (cost.shared_bytes(most) if shares else cost.fixed_bytes) + cost.image_bytes
+            among = f", blocks shared out among {most}" if shares else ""
             total = self.profile.gpu_memory_gb if self.on_gpus else self.profile.memory_per_gpu_gb
             what = "GPU memory" if self.on_gpus else "memory of one process"
             needed, mend = (
-                ("weights, gradients, moments and a single image", "a smaller size") if cost.batch
+                (f"weights, gradients, moments{among} and a single image", "a smaller size") if cost.batch
                 else ("a batch of images that are coded or sampled", "a smaller size or generation.batch_size")
             )  # fmt: skip
             raise UsageError(
@@ -174,6 +195,8 @@ class Allocator:
         target = TARGET_HOURS if self.profile.max_minutes is None else self.profile.max_minutes / 60
         chosen = (1, 1)
         for chosen in self._choices(cost.batch):
+            if not self._fits_on(cost, math.prod(chosen)):
+                continue
             hours = self._hours(kind, cost, math.prod(chosen))
             if hours is None or TIME_MARGIN * hours <= target:
                 break
@@ -192,13 +215,13 @@ class Allocator:
         fitting = [one for one in found if math.prod(one) <= most and batch % math.prod(one) == 0]
         return sorted(fitting, key=lambda one: (math.prod(one), one[0]))
 
-    def _micro_batch(self, cost: StageCost, devices: int) -> int | None:
+    def _micro_batch(self, cost: StageCost, devices: int, fixed: int) -> int | None:
         """Images of one forward pass on one device; None when the whole share fits."""
         budget = self._budget()
         if not cost.batch or budget is None or not cost.image_bytes:
             return None
         share = cost.batch // devices
-        fitting = max(1, int((budget - cost.fixed_bytes) / cost.image_bytes))
+        fitting = max(1, int((budget - fixed) / cost.image_bytes))
         passes = math.ceil(share / fitting)
         return None if passes == 1 else math.ceil(share / passes)
 
@@ -218,14 +241,16 @@ class Allocator:
             minutes *= 2
         return min(minutes, self.profile.max_minutes or minutes)
 
-    def _memory_gb(self, cost: StageCost, devices: int, per_node: int, micro_batch: int | None) -> float | None:
+    def _memory_gb(
+        self, cost: StageCost, fixed: int, devices: int, per_node: int, micro_batch: int | None
+    ) -> float | None:
         """Host memory of one node: what the profile gives each GPU; without GPUs, what the stage needs."""
         if self.profile.memory_per_gpu_gb is not None:
             return self.profile.memory_per_gpu_gb * per_node
         if self.on_gpus:
             return None
         images = micro_batch or (cost.batch // devices if cost.batch else 0)
-        needed = cost.fixed_bytes + images * cost.image_bytes if cost.batch else cost.memory_bytes
+        needed = fixed + images * cost.image_bytes if cost.batch else cost.memory_bytes
         return float(2 ** math.ceil(math.log2(HOST_GB + 1.2 * needed / 2**30))) * per_node
 
 

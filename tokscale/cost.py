@@ -15,9 +15,11 @@ from tokscale.formulas import (
     bottleneck_numbers,
     bottleneck_sizes,
     gigatok_halves_of,
+    probe_blocks,
     probe_flops,
     probe_outputs,
     probe_params,
+    tokenizer_blocks,
     tokenizer_flops,
     tokenizer_params,
     training_flops,
@@ -67,6 +69,18 @@ class StageCost(NamedTuple):
     batch: int
     """images of one optimizer step, on however many devices; 0 where nothing is trained"""
     disk_bytes: int
+    blocks_bytes: int = 0
+    """of ``fixed_bytes``, those of transformer blocks, which devices may share out among themselves"""
+    block_bytes: int = 0
+    """of the largest block's weights: where blocks are shared out, a device has one or two of them whole at a time"""
+
+    def shared_bytes(self, devices: int) -> int:
+        """What ``fixed_bytes`` become on each of several devices that share out the blocks.
+
+        A device holds its part of all blocks, and whole those of the block that computes: its weights, the next one's,
+        which are fetched meanwhile, and its gradients.
+        """
+        return self.fixed_bytes - self.blocks_bytes + -(-self.blocks_bytes // devices) + 3 * self.block_bytes
 
     @property
     def memory_bytes(self) -> int:
@@ -178,7 +192,9 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     each = _size_of_float(training) * (_saved_by_tokenizer(trial) + losses.kept)
     each += 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
     fixed = _trained(trained, training) + 4 * losses.frozen_params
-    return StageCost(_training_flops(trial), fixed, each, training.batch_size, _checkpointed(trained))
+    blocks, block = tokenizer_blocks(trial.tokenizer)
+    return StageCost(_training_flops(trial), fixed, each, training.batch_size, _checkpointed(trained),
+                     _trained(blocks, training), 4 * block)  # fmt: skip
 
 
 def _reconstruction_stage(trial: TrialConfig) -> StageCost:
@@ -206,7 +222,9 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
     each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * _training_images(probe.training)
     fixed = _trained(params, probe.training)
-    return StageCost(flops, fixed, each, probe.training.batch_size, _checkpointed(params))
+    blocks, block = probe_blocks(probe)
+    return StageCost(flops, fixed, each, probe.training.batch_size, _checkpointed(params),
+                     _trained(blocks, probe.training), 4 * block)  # fmt: skip
 
 
 def _generation_stage(trial: TrialConfig) -> StageCost:

@@ -25,6 +25,7 @@ from tokscale.config import (
     VQBottleneck,
 )
 from tokscale.gigatok_formulas import Halves, gigatok_halves
+from tokscale.gigatok_formulas import block as gigatok_block
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
 
 
@@ -95,10 +96,24 @@ def _matrices(width: int, hidden: int) -> int:
     return 4 * width * width + 3 * width * hidden
 
 
+def _vit_block_params(width: int) -> int:
+    hidden = vit_mlp_width(width)
+    biases = width + 2 * hidden + width  # projection, gate and value, out
+    return _matrices(width, hidden) + biases + 4 * width
+
+
 def _vit_params(size: TransformerSize) -> int:
-    hidden = vit_mlp_width(size.width)
-    biases = size.width + 2 * hidden + size.width  # projection, gate and value, out
-    return size.depth * (_matrices(size.width, hidden) + biases + 4 * size.width) + 2 * size.width
+    return size.depth * _vit_block_params(size.width) + 2 * size.width
+
+
+def tokenizer_blocks(config: TokenizerConfig) -> tuple[int, int]:
+    """Parameters in the transformer blocks of a tokenizer, all together and in its largest block."""
+    halves = (config.encoder, config.decoder)
+    if isinstance(config, VitTokenizer):
+        blocks = [_vit_block_params(half.width) for half in halves]
+    else:
+        blocks = [gigatok_block(half.width, 1, 1, config.layout).params for half in halves]
+    return sum(half.depth * block for half, block in zip(halves, blocks, strict=True)), max(blocks)
 
 
 def tokenizer_params(config: TokenizerConfig, resolution: int = 256) -> dict[str, int]:
@@ -183,11 +198,20 @@ def probe_outputs(probe: ProbeConfig, numbers: BottleneckNumbers) -> int:
     return numbers.codebook_size or probe.mixtures * (1 + 2 * numbers.latent_dim)
 
 
+def _probe_block_params(width: int) -> int:
+    return _matrices(width, gpt_mlp_width(width)) + 2 * width
+
+
+def probe_blocks(probe: ProbeConfig) -> tuple[int, int]:
+    """Parameters in the blocks of an autoregressive probe, all together and in one."""
+    block = _probe_block_params(probe.size.width)
+    return probe.size.depth * block, block
+
+
 def probe_params(probe: ProbeConfig, bottleneck: BottleneckConfig, classes: int) -> int:
     """Parameters of the autoregressive probe on a bottleneck's latents, for a data set of ``classes`` classes."""
     numbers, size = bottleneck_numbers(bottleneck), probe.size
-    width, hidden = size.width, gpt_mlp_width(size.width)
-    blocks = size.depth * (_matrices(width, hidden) + 2 * width)
+    width, blocks = size.width, size.depth * _probe_block_params(size.width)
     head = probe_outputs(probe, numbers)
     if numbers.codebook_size is None:
         outside = (numbers.latent_dim + 1) * width + (width + 1) * head

@@ -136,14 +136,18 @@ def _positions(width: int, tokens: int) -> Tally:
 
 
 @cache
+def block(width: int, queries: int, memory: int, layout: str) -> Tally:
+    """One block of a transformer of this layout."""
+    return _vit_block(width, queries) if layout == "2d" else _q_former_block(width, queries, memory)
+
+
+@cache
 def _blocks(size: TransformerSize, queries: int, memory: int, layout: str) -> Tally:
     """All blocks with their position embeddings and the last norm."""
-    if layout == "2d":
-        block, places = _vit_block(size.width, queries), _positions(size.width, queries)
-    else:
-        block = _q_former_block(size.width, queries, memory)
-        places = _positions(size.width, queries) + _positions(size.width, memory)
-    return block * size.depth + places + norm(size.width, queries)
+    places = _positions(size.width, queries)
+    if layout == "1d":
+        places += _positions(size.width, memory)
+    return block(size.width, queries, memory, layout) * size.depth + places + norm(size.width, queries)
 
 
 def transformer_encoder(config: GigaTokTokenizer, resolution: int) -> Tally:

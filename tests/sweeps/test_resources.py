@@ -54,12 +54,16 @@ def test_the_share_fits_and_adds_up_to_the_global_batch(plan, memory, per_node, 
     profile = ClusterProfile("any", gpus_per_node=per_node, gpu_memory_gb=memory, max_minutes=limit, tflops=tflops,
                              max_gpus=per_node * nodes)  # fmt: skip
     for key, stage in plan.stages.items():
-        cost = plan.costs[key]
-        if cost.fixed_bytes + cost.image_bytes > USABLE_MEMORY * memory * 2**30:
+        cost, usable = plan.costs[key], USABLE_MEMORY * memory * 2**30
+        most = max((n for n in range(1, per_node * nodes + 1) if cost.batch % n == 0), default=1) if cost.batch else 1
+        shared = cost.shared_bytes(most) if most > 1 else cost.fixed_bytes
+        if min(cost.fixed_bytes, shared) + cost.image_bytes > usable:
             with pytest.raises(UsageError, match="does not fit"):
                 allocator(profile, plan).of(key)
             continue
         made = allocator(profile, plan).of(key)
+        assert made.shard == (cost.fixed_bytes + cost.image_bytes > usable)
+        fixed = cost.shared_bytes(made.gpus) if made.shard else cost.fixed_bytes
         asked = made.resources
         assert asked.gpus == asked.tasks <= per_node
         assert asked.nodes * asked.gpus == made.gpus <= per_node * nodes
@@ -72,7 +76,7 @@ def test_the_share_fits_and_adds_up_to_the_global_batch(plan, memory, per_node, 
         assert rest == 0, stage.kind
         micro = made.micro_batch or share
         assert math.ceil(share / micro) * micro >= share
-        assert cost.fixed_bytes + micro * cost.image_bytes <= USABLE_MEMORY * memory * 2**30
+        assert fixed + micro * cost.image_bytes <= usable
 
 
 def test_hours_and_cost_are_the_closed_form(plan):
@@ -99,6 +103,20 @@ def test_the_fewest_gpus_that_finish_in_time_are_taken(plan):
     assert (spread.resources.nodes, spread.resources.gpus) == (4, 8)
 
 
+def test_a_model_too_large_for_one_gpu_is_shared_out_among_as_many_as_it_takes(tmp_path):
+    spec = STUDY.replace("{encoder: S, decoder: B, patch: 16, bottleneck: {kind: kl, channels: 16}}",
+                         "{kind: gigatok, encoder: XL, decoder: XXL}").replace("[B, L]", "[XXL]")  # fmt: skip
+    large = plan_of(*parse_spec(spec, tmp_path / "study.yaml"), Store(tmp_path / "runs"))
+    key = key_of(large, "tokenizer")
+    profile = dataclasses.replace(H100, tflops=None)
+    whole = allocator(dataclasses.replace(profile, gpu_memory_gb=141), large).of(key)
+    assert (whole.gpus, whole.shard, "shard" in whole.arguments) == (1, False, False)
+    shared = allocator(dataclasses.replace(profile, gpu_memory_gb=40), large).of(key)
+    assert (shared.gpus, shared.arguments["shard"]) == (2, True)
+    with pytest.raises(UsageError, match="shared out among 8"):
+        allocator(dataclasses.replace(profile, gpu_memory_gb=8), large).of(key)
+
+
 def test_without_a_rate_hours_are_not_invented(plan):
     made = allocator(dataclasses.replace(H100, tflops=None), plan).of(key_of(plan, "tokenizer"))
     assert (made.hours, made.gpu_hours, made.cost) == (None, None, None)
@@ -122,6 +140,6 @@ def test_memory_grows_up_to_what_a_node_has(plan):
 
 def test_a_stage_that_cannot_fit_is_refused_in_numbers(plan):
     with pytest.raises(UsageError) as refused:
-        allocator(dataclasses.replace(H100, gpu_memory_gb=1.5), plan).of(key_of(plan, "tokenizer"))
+        allocator(dataclasses.replace(H100, gpu_memory_gb=0.3), plan).of(key_of(plan, "tokenizer"))
     assert "h100" in str(refused.value)
     assert "GB" in refused.value.given

@@ -7,11 +7,16 @@ import torch
 
 from tests.tokscale.training import rank_tasks
 from tests.tokscale.training.rank_tasks import STEP, Step
-from tokscale import claim
+from tokscale import claim, cost
+from tokscale.config import KLBottleneck, TrialConfig, VitTokenizer
+from tokscale.data.latents import LatentSpec
+from tokscale.models.tokenizer import build_tokenizer
+from tokscale.probes import build_probe
 from tokscale.record import read_record
 from tokscale.stages import run
 from tokscale.training import parts
 from tokscale.training.checkpoints import FolderCheckpoints, newest_checkpoint
+from tokscale.training.optimization import transformer_blocks
 from tokscale.training.sharding import clip_gradients
 
 
@@ -92,3 +97,15 @@ def test_a_checkpoint_of_another_layout_is_passed_over(tmp_path):
     del manifest["layout"]
     (path / "manifest.json").write_text(json.dumps(manifest))
     assert newest_checkpoint(tmp_path, "ab") is None
+
+
+def test_what_may_be_shared_out_are_the_blocks_of_the_built_modules():
+    config = VitTokenizer(encoder="micro", decoder="tiny", patch=8, bottleneck=KLBottleneck(channels=16))
+    trial = TrialConfig(tokenizer=config, probe={"size": "mini"})
+    tokenizer = build_tokenizer(config, 32)
+    probe = build_probe(trial.probe, LatentSpec("continuous", (4, 4), 16, 16, None), 10)
+    for kind, module in (("tokenizer", tokenizer), ("probe", probe)):
+        sizes = [sum(one.numel() for one in block.parameters()) for block in transformer_blocks(module)]
+        found = cost.stage_cost(kind, trial)
+        assert (found.blocks_bytes, found.block_bytes) == (16 * sum(sizes), 4 * max(sizes))
+        assert found.shared_bytes(4) == found.fixed_bytes - 12 * sum(sizes) + 12 * max(sizes)
