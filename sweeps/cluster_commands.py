@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.commands import ASKING, RUNS, Cluster, Json, Runs, Spec, Sweep, say
+from sweeps.commands import ASKING, RUNS, Cluster, Json, Runs, Small, Spec, Sweep, say
 
 if TYPE_CHECKING:
     from slurm.profiles import ClusterProfile
@@ -24,6 +24,7 @@ def submit(
     cluster: Cluster = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sbatch files; change nothing.")] = False,
     runs: Runs = RUNS,
+    small: Small = False,
     as_json: Json = False,
 ) -> None:
     """Submit to a cluster what a sweep wants and nobody has done or has in hand; safe to repeat at any time."""
@@ -35,9 +36,9 @@ def submit(
     from sweeps.store import Store
     from sweeps.submission import submit as hand_in
 
-    store, written = Store(runs), load_spec(spec)[0]
+    store, written = Store(runs), load_spec(spec, small=small)[0]
     profile = profile_of(written.cluster if cluster is None else cluster)
-    with rounds_of(spec, store, profile) as rounds:
+    with rounds_of(spec, store, profile, small=small) as rounds:
         # Of a search, the points that may be open at a time: `run` asks for more as they come in.
         plan = rounds.plan if dry_run else rounds.advance(rounds.plan.statuses) or rounds.plan
         check_trainable(plan)  # also when it is dry: that says what the real one would do

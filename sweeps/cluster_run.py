@@ -31,10 +31,10 @@ _CALM_ANSWERS = 2  # of the queue, before they are acted upon: what a job wrote 
 _CALM_ANSWERS_IN_TROUBLE = 10
 
 
-def run_on_cluster(spec: Path, runs: Path, profile: ClusterProfile, *, command: str) -> bool:
+def run_on_cluster(spec: Path, runs: Path, profile: ClusterProfile, *, command: str, small: bool = False) -> bool:
     """Run a sweep on a cluster to its report; True when all is done that was wanted."""
     started, console, store = time.time(), tables.console(), Store(runs)
-    with rounds_of(spec, store, profile) as rounds:
+    with rounds_of(spec, store, profile, small=small) as rounds:
         check_trainable(rounds.plan)
         run = ClusterRun(rounds, store, profile, console)
         return _carried(run, command=command, started=started)

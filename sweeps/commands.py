@@ -19,6 +19,9 @@ Cluster = Annotated[
     str | None,
     typer.Option("--cluster", help="A profile of clusters.yaml, or local; by default the spec's.", show_default=False),
 ]
+Small = Annotated[
+    bool, typer.Option("--small", help="The spec's small form, which a laptop finishes in minutes, as NAME-small.")
+]
 RUNS = Path("runs")
 ASKING = "waiting for the cluster to answer, half a minute at most ..."
 
@@ -33,29 +36,30 @@ def quickstart(runs: Runs = RUNS, workers: Workers = None) -> None:
     _run(Path(__file__).parent / "specs" / "quickstart.yaml", runs, workers, command="tokscale quickstart")
 
 
-def run(spec: Spec, runs: Runs = RUNS, workers: Workers = None, cluster: Cluster = None) -> None:
+def run(spec: Spec, runs: Runs = RUNS, workers: Workers = None, cluster: Cluster = None, small: Small = False) -> None:
     """Plan a sweep, run what is missing, here or on a cluster, collect the results and write the report."""
     from sweeps.spec import load_spec
 
-    name = load_spec(spec)[0].cluster if cluster is None else cluster
+    name = load_spec(spec, small=small)[0].cluster if cluster is None else cluster
+    command = f"tokscale run {spec}" + " --small" * small
     if name is None or name == "local":
-        _run(spec, runs, workers, command=f"tokscale run {spec}")
+        _run(spec, runs, workers, command=command, small=small)
         return
     from sweeps.cluster_run import run_on_cluster
     from sweeps.profiles import profile_of
 
-    if not run_on_cluster(spec, runs, profile_of(name), command=f"tokscale run {spec} --cluster {name}"):
+    if not run_on_cluster(spec, runs, profile_of(name), command=f"{command} --cluster {name}", small=small):
         raise typer.Exit(1)
 
 
-def plan(spec: Spec, cluster: Cluster = None, runs: Runs = RUNS, as_json: Json = False) -> None:
+def plan(spec: Spec, cluster: Cluster = None, runs: Runs = RUNS, small: Small = False, as_json: Json = False) -> None:
     """Show a sweep's trials, stages, sizes and cost, and on a cluster its hours and arrays; changes nothing."""
     from sweeps import plan_tables, tables
     from sweeps.planning import make_plan
     from sweeps.store import Store
 
     store = Store(runs)
-    made, there = make_plan(spec, store), None
+    made, there = make_plan(spec, store, small=small), None
     name = made.spec.cluster if cluster is None else cluster
     if name is not None and name != "local":
         from sweeps.cluster_plan import plan_on_cluster
@@ -113,8 +117,8 @@ def presets(as_json: Json = False) -> None:
             tables.console().print(table)
 
 
-def _run(spec: Path, runs: Path, workers: int | None, *, command: str) -> None:
+def _run(spec: Path, runs: Path, workers: int | None, *, command: str, small: bool = False) -> None:
     from sweeps.orchestration import run_here
 
-    if not run_here(spec, runs, workers, command=command):
+    if not run_here(spec, runs, workers, command=command, small=small):
         raise typer.Exit(1)

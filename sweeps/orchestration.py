@@ -27,12 +27,12 @@ from tokscale import cost, front
 _WORKER_GB = 0.7
 
 
-def run_here(spec: Path, runs: Path, workers: int | None, *, command: str) -> bool:
+def run_here(spec: Path, runs: Path, workers: int | None, *, command: str, small: bool = False) -> bool:
     """Run a sweep on this machine to its report; True when every trial is done."""
     started = time.time()
     console = tables.console()
     store = Store(runs)
-    with rounds_of(spec, store) as rounds:
+    with rounds_of(spec, store, small=small) as rounds:
         rounds.plan = _validated(rounds.plan, store, console)
         if _is_finished(rounds, store):
             plan = rounds.plan

@@ -48,9 +48,9 @@ class KindSummary:
     largest_memory_bytes: int
 
 
-def make_plan(path: Path, store: Store) -> Plan:
-    """Plan the sweep of a spec file against what the store holds."""
-    spec, file = load_spec(path)
+def make_plan(path: Path, store: Store, *, small: bool = False) -> Plan:
+    """Plan the sweep of a spec file, or of its small form, against what the store holds."""
+    spec, file = load_spec(path, small=small)
     return plan_of(spec, file, store)
 
 

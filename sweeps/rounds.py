@@ -89,12 +89,12 @@ class Rounds:
         self.close()
 
 
-def rounds_of(path: Path, store: Store, profile: ClusterProfile | None = None) -> Rounds:
-    """The rounds of a spec file in a runs folder; ``profile`` is the cluster that GPU hours are counted on.
+def rounds_of(path: Path, store: Store, profile: ClusterProfile | None = None, *, small: bool = False) -> Rounds:
+    """The rounds of a spec file, or of its small form; ``profile`` is the cluster that GPU hours are counted on.
 
     Without one it is the spec's own, where a constraint asks for it. Raises what reading the spec raises.
     """
-    spec, file = load_spec(path)
+    spec, file = load_spec(path, small=small)
     plan = plan_of(spec, file, store)
     if spec.search is None:
         return Rounds(plan)

@@ -220,11 +220,11 @@ class _Places(SpecFile):
     """A spec's file for trials that a search makes: what it set is found in the search's space, not in the grid."""
 
     def __init__(self, file: SpecFile, space: Mapping[str, Any]) -> None:
-        self.path, self.text, self.values, self._root = file.path, file.text, file.values, file._root
-        self._space = space
+        self.path, self.text, self.values = file.path, file.text, file.values
+        self._file, self._space = file, space
 
     def place(self, path: str) -> str:
-        return super().place(f"search.space.{path[5:]}" if path[5:] in self._space else path)
+        return self._file.place(f"search.space.{path[5:]}" if path[5:] in self._space else path)
 
 
 def _overlap(path: str, other: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from ruamel.yaml import YAML
@@ -13,7 +13,7 @@ from ruamel.yaml.nodes import MappingNode, Node, SequenceNode
 
 from sweeps.search_config import SearchConfig
 from tokscale.config import Config
-from tokscale.errors import ConfigError, UsageError
+from tokscale.errors import ConfigError, UsageError, one_of
 from tokscale.parsing import parse
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -46,6 +46,16 @@ class SweepSpec(Config):
     """a sampler that chooses trials by what earlier ones measured, at every point of the grid"""
     cluster: str | None = None
     """the cluster profile that its jobs go to; ``--cluster`` on the command line comes first"""
+    small: dict[str, Any] = {}
+    """what differs when ``--small`` asks for a form of the study that a laptop finishes in minutes"""
+
+    @field_validator("small")
+    @classmethod
+    def _says_what_differs(cls, small: dict[str, Any]) -> dict[str, Any]:
+        allowed = [name for name in cls.model_fields if name not in ("name", "small", "cluster")]
+        if unknown := [name for name in small if name not in allowed]:
+            raise ValueError(f"small names {unknown[0]!r}; {one_of(allowed, unknown[0])}")
+        return small
 
     @field_validator("zip")
     @classmethod
@@ -64,6 +74,13 @@ class SweepSpec(Config):
                 raise ValueError("a zip group names at least two paths, and a path is in one group only")
             seen |= set(group)
         return groups
+
+
+class Found(NamedTuple):
+    """Where a file has a key: its line, and how many keys of the path that was asked for lead to it."""
+
+    line: int
+    keys: int
 
 
 class SpecFile:
@@ -87,30 +104,44 @@ class SpecFile:
 
     def place(self, path: str) -> str:
         """``file:line (dotted path)`` of the deepest key on the path that the file has."""
+        line = self.find(path).line
+        return f"{self.path}:{line} ({path})" if path else f"{self.path}:{line}"
+
+    def find(self, path: str) -> Found:
+        """The deepest key on a dotted path that the file has."""
         line, node, keys = 1, self._root, _split(path)
+        wanted = len(keys)
         while keys and isinstance(node, MappingNode | SequenceNode):
             found = _child(node, keys)
             if found is None:
                 break
             line, node, used = found
             keys = keys[used:]
-        return f"{self.path}:{line} ({path})" if path else f"{self.path}:{line}"
+        return Found(line, wanted - len(keys))
 
 
-def load_spec(path: Path) -> tuple[SweepSpec, SpecFile]:
-    """Read and validate a spec file; raises ``ConfigError`` or ``UsageError`` with file and line."""
+def load_spec(path: Path, *, small: bool = False) -> tuple[SweepSpec, SpecFile]:
+    """Read and validate a spec file, or its small form; raises ``ConfigError`` or ``UsageError`` with file and line."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UsageError("no such spec file", where=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the spec file cannot be read: {error}", where=str(path)) from None
-    return parse_spec(text, path)
+    if not small:
+        return parse_spec(text, path)
+    from sweeps.small_form import small_form  # which is a kind of spec file itself
+
+    parse_spec(text, path)  # what is wrong above the small section is said as ever
+    return _parsed(small_form(SpecFile(path, text)))
 
 
 def parse_spec(text: str, path: Path) -> tuple[SweepSpec, SpecFile]:
     """Validate a spec's text; ``path`` is where it came from, for messages."""
-    file = SpecFile(path, text)
+    return _parsed(SpecFile(path, text))
+
+
+def _parsed(file: SpecFile) -> tuple[SweepSpec, SpecFile]:
     try:
         return parse(SweepSpec, file.values), file
     except ConfigError as error:
