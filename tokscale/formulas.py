@@ -40,7 +40,7 @@ class BottleneckNumbers(NamedTuple):
     """codes that each latent is compared with, one product each"""
     label: str
     entropy_flops: int = 0
-    """FLOPs of one latent's part in an entropy loss's forward pass, which only training takes"""
+    """FLOPs of one latent's part in an entropy loss, over a whole training step"""
 
 
 def _kl(config: KLBottleneck) -> BottleneckNumbers:
@@ -49,7 +49,7 @@ def _kl(config: KLBottleneck) -> BottleneckNumbers:
 
 def _vq(config: VQBottleneck) -> BottleneckNumbers:
     size, dim = config.codebook_size, config.code_dim
-    entropy = 2 * size * dim if config.entropy_weight > 0 else 0
+    entropy = 4 * 2 * size * dim if config.entropy_weight > 0 else 0  # its backward pass makes the products again
     return BottleneckNumbers(dim, dim, size, size * dim, size, f"vq{size}x{dim}", entropy)
 
 
@@ -61,7 +61,7 @@ def _fsq(config: FSQBottleneck) -> BottleneckNumbers:
 def _lfq(config: LFQBottleneck) -> BottleneckNumbers:
     bits, together = config.bits, config.entropy_bits
     groups = [min(together, bits - start) for start in range(0, bits, together)]
-    entropy = sum(2 * 2**group for group in groups) if config.entropy_weight > 0 else 0
+    entropy = sum(3 * 2 * 2**group for group in groups) if config.entropy_weight > 0 else 0
     return BottleneckNumbers(bits, bits, 2**bits, 0, 0, f"lfq{bits}", entropy)
 
 
@@ -181,12 +181,12 @@ def _look_up_flops(config: TokenizerConfig, resolution: int) -> int:
 def training_flops(config: TokenizerConfig, resolution: int) -> float:
     """FLOPs of one image's training step: three forward passes, but a codebook's look-up has no backward pass.
 
-    An entropy loss takes four: its backward pass makes the probabilities again. Networks that stand beside the
-    tokenizer for its losses are not here: ``tokscale.loss_formulas`` has them.
+    An entropy loss comes on top. Networks that stand beside the tokenizer for its losses are not here:
+    ``tokscale.loss_formulas`` has them.
     """
     flops, look_up = tokenizer_flops(config, resolution), _look_up_flops(config, resolution)
     entropy = config.latent_tokens(resolution) * bottleneck_numbers(config.bottleneck).entropy_flops
-    return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up + 4.0 * entropy
+    return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up + entropy
 
 
 # --- probes ---
