@@ -67,8 +67,9 @@ class TransformerEncoder(_Half):
         super().__init__(size, config.layout, channels, config.tokens, cells)
         self.tokens = config.tokens
         self.query_projection = nn.Linear(size.width, size.width) if config.layout == "1d" else None
-        self.head = nn.Linear(size.width, channels)
         start_small(self)
+        # As in a ViT tokenizer: small weights here would give bottlenecks features whose spread shrinks with the width.
+        self.head = linear(size.width, channels)
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """(b, channels, rows, columns) -> (b, n, channels)."""
