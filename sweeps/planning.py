@@ -70,7 +70,7 @@ def check_trainable(plan: Plan) -> None:
         names = list(dict.fromkeys(part for _, parts in missing for part in parts))
         raise ConfigError(
             f"this version can plan {len(missing)} of these trials, not train them yet", where=plan.file.place("trial"),
-            given=", ".join(names), allowed="tokenizer kind vit with reconstruction and bottleneck losses",
+            given=", ".join(names), allowed="reconstruction and bottleneck losses",
         )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def _presets() -> dict[str, list[dict[str, Any]]]:
              "parameters": _parameters(family, name), "source": size.source}
             for name, size in sizes.items()
         ]
-        for family, sizes in presets.TABLES.items()
+        for family, sizes in presets.FAMILIES.items()
     }  # fmt: skip
 
 

@@ -28,10 +28,12 @@ from tokscale.fields import (
 from tokscale.losses_config import GanLoss, LossesConfig, PatchDiscriminator, PerceptualLoss, SemanticLoss, used
 from tokscale.tokenizer_config import (
     BottleneckConfig,
+    ConvolutionSize,
     FSQBottleneck,
     GigaTokTokenizer,
     GptSize,
     KLBottleneck,
+    LFQBottleneck,
     TokenizerConfig,
     TransformerSize,
     VitSize,
@@ -44,6 +46,7 @@ __all__ = [
     "AutoregressiveProbe",
     "BottleneckConfig",
     "Config",
+    "ConvolutionSize",
     "Count",
     "DataConfig",
     "EvaluationConfig",
@@ -55,6 +58,7 @@ __all__ = [
     "GptSize",
     "ImageFolderData",
     "KLBottleneck",
+    "LFQBottleneck",
     "LatentsConfig",
     "LossesConfig",
     "Measured",
@@ -255,10 +259,8 @@ class Trained(Protocol):
 
 def missing_parts(trial: Trained) -> list[str]:
     """What a trial asks for that this version can plan but not train, in words; empty when it can be run."""
-    bottleneck, losses = trial.tokenizer.bottleneck, trial.losses
+    losses = trial.losses
     missing = {
-        f"tokenizer kind {trial.tokenizer.kind}": not isinstance(trial.tokenizer, VitTokenizer),
-        "tokenizer.bottleneck.entropy_weight": isinstance(bottleneck, VQBottleneck) and bottleneck.entropy_weight > 0,
         "losses.perceptual": used(losses.perceptual) is not None,
         "losses.gan": used(losses.gan) is not None,
         "losses.semantic": used(losses.semantic) is not None,
@@ -272,5 +274,5 @@ def refuse_missing_parts(trial: Trained) -> None:
     if missing:
         raise ConfigError(
             "this version can plan this tokenizer, not train it yet", given=", ".join(missing),
-            allowed="tokenizer kind vit with reconstruction and bottleneck losses",
+            allowed="reconstruction and bottleneck losses",
         )  # fmt: skip

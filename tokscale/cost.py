@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tokscale.config import TrainingConfig, TransformerSize, TrialConfig, VitTokenizer, used
+from tokscale.config import ConvolutionSize, TrainingConfig, TransformerSize, TrialConfig, VitTokenizer, used
 from tokscale.formulas import (
     bottleneck_numbers,
     bottleneck_sizes,
@@ -155,7 +155,7 @@ def _coding(trial: TrialConfig, images: int) -> int:
     if isinstance(tokenizer, VitTokenizer):
         halves = (tokenizer.encoder, tokenizer.decoder)
         return weights + max(_working(half, vit_mlp_width(half.width), images, _tokens(trial)) for half in halves)
-    return weights + 4 * images * widest_floats(resolution)
+    return weights + 4 * images * widest_floats(tokenizer.convolution, resolution)
 
 
 def _validation_images(trial: TrialConfig) -> int:
@@ -286,12 +286,15 @@ def decoder_name(trial: TrialConfig) -> str:
 def label(trial: TrialConfig) -> str:
     """The tokenizer in one line for people: "S-B/16 n256 kl16", "gigatok S-B 1d n256 vq16384x8".
 
-    Encoder and decoder; the ViT's patch, or GigaTok's layout; latent tokens; bottleneck.
+    Encoder and decoder; the ViT's patch, or GigaTok's layout, and channels and downsampling of convolutions that are
+    not GigaTok's own ("conv16/4"); latent tokens; bottleneck.
     """
     tokenizer, halves = trial.tokenizer, f"{encoder_name(trial)}-{decoder_name(trial)}"
-    shape = (
-        f"{halves}/{tokenizer.patch}" if isinstance(tokenizer, VitTokenizer) else f"gigatok {halves} {tokenizer.layout}"
-    )
+    if isinstance(tokenizer, VitTokenizer):
+        shape = f"{halves}/{tokenizer.patch}"
+    else:
+        shape, size = f"gigatok {halves} {tokenizer.layout}", tokenizer.convolution
+        shape += "" if size == ConvolutionSize() else f" conv{size.channels}/{size.downsampling}"
     return f"{shape} n{_tokens(trial)} {bottleneck_numbers(tokenizer.bottleneck).label}"
 
 

@@ -2,8 +2,8 @@
 
 FLOPs are two per multiply-accumulate, counted in matrix products, convolutions and attention alone, as torch's
 FlopCounterMode does; attention is counted whole, also where it is causal. The GFLOPs of ViTok's Table 1 are
-multiply-accumulates, half of these. Parameters are exactly those of the modules built; FLOPs too for ViT tokenizers,
-and for probes but for their density. GigaTok's tokenizers have a module of their own, ``tokscale.gigatok_formulas``,
+multiply-accumulates, half of these. Parameters are exactly those of the modules built; FLOPs too for tokenizers, and
+for probes but for their density. GigaTok's tokenizers have a module of their own, ``tokscale.gigatok_formulas``,
 and so have networks beside a tokenizer, ``tokscale.loss_formulas``. Nothing here imports torch.
 """
 
@@ -18,6 +18,7 @@ from tokscale.config import (
     FSQBottleneck,
     GigaTokTokenizer,
     KLBottleneck,
+    LFQBottleneck,
     ProbeConfig,
     TokenizerConfig,
     TransformerSize,
@@ -39,6 +40,8 @@ class BottleneckNumbers(NamedTuple):
     looked_up: int
     """codes that each latent is compared with, one product each"""
     label: str
+    entropy_flops: int = 0
+    """FLOPs of one latent's part in an entropy loss, over a whole training step"""
 
 
 def _kl(config: KLBottleneck) -> BottleneckNumbers:
@@ -47,7 +50,8 @@ def _kl(config: KLBottleneck) -> BottleneckNumbers:
 
 def _vq(config: VQBottleneck) -> BottleneckNumbers:
     size, dim = config.codebook_size, config.code_dim
-    return BottleneckNumbers(dim, dim, size, size * dim, size, f"vq{size}x{dim}")
+    entropy = 4 * 2 * size * dim if config.entropy_weight > 0 else 0  # its backward pass makes the products again
+    return BottleneckNumbers(dim, dim, size, size * dim, size, f"vq{size}x{dim}", entropy)
 
 
 def _fsq(config: FSQBottleneck) -> BottleneckNumbers:
@@ -55,10 +59,18 @@ def _fsq(config: FSQBottleneck) -> BottleneckNumbers:
     return BottleneckNumbers(channels, channels, math.prod(config.levels), 0, 0, f"fsq{label}")
 
 
+def _lfq(config: LFQBottleneck) -> BottleneckNumbers:
+    bits, together = config.bits, config.entropy_bits
+    groups = [min(together, bits - start) for start in range(0, bits, together)]
+    entropy = sum(3 * 2 * 2**group for group in groups) if config.entropy_weight > 0 else 0
+    return BottleneckNumbers(bits, bits, 2**bits, 0, 0, f"lfq{bits}", entropy)
+
+
 _BOTTLENECKS: dict[type, Callable[[Any], BottleneckNumbers]] = {
     KLBottleneck: _kl,
     VQBottleneck: _vq,
     FSQBottleneck: _fsq,
+    LFQBottleneck: _lfq,
 }
 
 
@@ -184,10 +196,12 @@ def _look_up_flops(config: TokenizerConfig, resolution: int) -> int:
 def training_flops(config: TokenizerConfig, resolution: int) -> float:
     """FLOPs of one image's training step: three forward passes, but a codebook's look-up has no backward pass.
 
-    Networks that stand beside the tokenizer for its losses are not here: ``tokscale.loss_formulas`` has them.
+    An entropy loss comes on top. Networks that stand beside the tokenizer for its losses are not here:
+    ``tokscale.loss_formulas`` has them.
     """
     flops, look_up = tokenizer_flops(config, resolution), _look_up_flops(config, resolution)
-    return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up
+    entropy = config.latent_tokens(resolution) * bottleneck_numbers(config.bottleneck).entropy_flops
+    return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up + entropy
 
 
 # --- probes ---

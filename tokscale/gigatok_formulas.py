@@ -17,12 +17,7 @@ from functools import cache
 from typing import NamedTuple
 
 from tokscale.tally import Tally, activation, attention, convolution, linear, mlp, norm, total
-from tokscale.tokenizer_config import GIGATOK_DOWNSAMPLING, GigaTokTokenizer, TransformerSize
-
-MAP_CHANNELS = 256
-"""channels of the feature map between convolutions and transformer"""
-_CHANNELS = (128, 128, 256, 256, 512)  # of the levels, the full resolution first: 128 x (1, 1, 2, 2, 4)
-_ENCODER_BLOCKS, _DECODER_BLOCKS = 2, 3  # residual blocks of a level
+from tokscale.tokenizer_config import ConvolutionSize, GigaTokTokenizer, TransformerSize
 
 
 class Halves(NamedTuple):
@@ -35,25 +30,26 @@ class Halves(NamedTuple):
 @cache  # a plan asks for each part of each trial's cost
 def gigatok_halves(config: GigaTokTokenizer, resolution: int, channels: int, latent_dim: int) -> Halves:
     """Both halves with their layers to and from the bottleneck, which takes ``channels`` and gives ``latent_dim``."""
+    convolution, seen = config.convolution, config.convolution.map_channels
     encoder = [
-        convolutional_encoder(resolution),
+        convolutional_encoder(convolution, resolution),
         transformer_encoder(config, resolution),
-        linear(MAP_CHANNELS, channels, config.tokens),
+        linear(seen, channels, config.tokens),
     ]
     decoder = [
-        linear(latent_dim, MAP_CHANNELS, config.tokens),
+        linear(latent_dim, seen, config.tokens),
         transformer_decoder(config, resolution),
-        convolutional_decoder(resolution),
+        convolutional_decoder(convolution, resolution),
     ]
     return Halves(total(encoder), total(decoder))
 
 
-def widest_floats(resolution: int) -> int:
-    """Floats of one image at the widest moment without gradients: in a residual block at the full resolution.
+def widest_floats(convolution: ConvolutionSize, resolution: int) -> int:
+    """Floats of one image at the widest moment without gradients: in a residual block, mostly at the full resolution.
 
     The block's input, and a convolution's input and output.
     """
-    return 3 * _CHANNELS[0] * resolution**2
+    return 3 * max(channels * (resolution >> level) ** 2 for level, channels in enumerate(convolution.levels))
 
 
 # --- convolutions ---
@@ -75,33 +71,34 @@ def _level(inputs: int, outputs: int, side: int, blocks: int) -> Tally:
     return _residual(inputs, outputs, side) + _residual(outputs, outputs, side) * (blocks - 1)
 
 
-def _adaptive_norm(channels: int, side: int) -> Tally:
-    """A group norm whose scale and bias follow from the decoder's map."""
-    return norm(channels, side * side, affine=False) + linear(MAP_CHANNELS, channels, 1) * 2
+def _adaptive_norm(channels: int, side: int, seen: int) -> Tally:
+    """A group norm whose scale and bias follow from the decoder's map of ``seen`` channels."""
+    return norm(channels, side * side, affine=False) + linear(seen, channels, 1) * 2
 
 
 @cache
-def convolutional_encoder(resolution: int) -> Tally:
+def convolutional_encoder(size: ConvolutionSize, resolution: int) -> Tally:
     """Images to a map of 256 channels, 16 times smaller: five levels, and strided convolutions between."""
-    parts, inputs, side = [convolution(3, _CHANNELS[0], resolution)], _CHANNELS[0], resolution
-    for level, outputs in enumerate(_CHANNELS):
-        parts.append(_level(inputs, outputs, side, _ENCODER_BLOCKS))
-        if level < len(_CHANNELS) - 1:
+    inputs, side = size.channels, resolution
+    parts = [convolution(3, inputs, resolution)]
+    for level, outputs in enumerate(size.levels):
+        parts.append(_level(inputs, outputs, side, size.encoder_blocks))
+        if level < len(size.levels) - 1:
             parts.append(convolution(outputs, outputs, side, stride=2))
             side //= 2
         inputs = outputs
-    parts += [_residual(inputs, inputs, side) * 2, _rectified(inputs, MAP_CHANNELS, side)]
+    parts += [_residual(inputs, inputs, side) * 2, _rectified(inputs, size.map_channels, side)]
     return total(parts)
 
 
 @cache
-def convolutional_decoder(resolution: int) -> Tally:
+def convolutional_decoder(size: ConvolutionSize, resolution: int) -> Tally:
     """The map back to images; a convolution to four times the channels spreads them over twice the height and width."""
-    side, inputs = resolution // GIGATOK_DOWNSAMPLING, _CHANNELS[-1]
-    parts = [convolution(MAP_CHANNELS, inputs, side), _residual(inputs, inputs, side) * 2]
-    for level, outputs in enumerate(reversed(_CHANNELS)):
-        parts += [_adaptive_norm(inputs, side), _level(inputs, outputs, side, _DECODER_BLOCKS)]
-        if level < len(_CHANNELS) - 1:
+    side, inputs = resolution // size.downsampling, size.levels[-1]
+    parts = [convolution(size.map_channels, inputs, side), _residual(inputs, inputs, side) * 2]
+    for level, outputs in enumerate(reversed(size.levels)):
+        parts += [_adaptive_norm(inputs, side, size.map_channels), _level(inputs, outputs, side, size.decoder_blocks)]
+        if level < len(size.levels) - 1:
             parts.append(convolution(outputs, 4 * outputs, side))
             side *= 2
         inputs = outputs
@@ -126,9 +123,9 @@ def _vit_block(width: int, tokens: int) -> Tally:
     return total([norm(width, tokens) * 2, attention(width, tokens), mlp(width, 4 * width, tokens)])
 
 
-def _embedded(width: int, tokens: int) -> Tally:
+def _embedded(channels: int, width: int, tokens: int) -> Tally:
     """Tokens of the map's channels, normed, to the transformer's width."""
-    return norm(MAP_CHANNELS, tokens) + linear(MAP_CHANNELS, width, tokens)
+    return norm(channels, tokens) + linear(channels, width, tokens)
 
 
 def _positions(width: int, tokens: int) -> Tally:
@@ -152,11 +149,11 @@ def _blocks(size: TransformerSize, queries: int, memory: int, layout: str) -> Ta
 
 def transformer_encoder(config: GigaTokTokenizer, resolution: int) -> Tally:
     """Cells of the map to as many tokens as the bottleneck has, of the map's channels."""
-    width, cells = config.encoder.width, config.cells(resolution)
+    width, cells, channels = config.encoder.width, config.cells(resolution), config.convolution.map_channels
     parts = [
-        _embedded(width, cells),
+        _embedded(channels, width, cells),
         _blocks(config.encoder, config.tokens, cells, config.layout),
-        linear(width, MAP_CHANNELS, config.tokens),
+        linear(width, channels, config.tokens),
     ]
     if config.layout == "1d":
         parts.append(linear(width, width, config.tokens))  # behind the pooled cells that the queries start as
@@ -165,10 +162,11 @@ def transformer_encoder(config: GigaTokTokenizer, resolution: int) -> Tally:
 
 def transformer_decoder(config: GigaTokTokenizer, resolution: int) -> Tally:
     """Latent tokens of the map's channels to the cells of a map."""
-    width, side = config.decoder.width, resolution // GIGATOK_DOWNSAMPLING
+    width, channels = config.decoder.width, config.convolution.map_channels
+    side = resolution // config.convolution.downsampling
     parts = [
-        _embedded(width, config.tokens),
+        _embedded(channels, width, config.tokens),
         _blocks(config.decoder, side * side, config.tokens, config.layout),
-        convolution(width, MAP_CHANNELS, side),
+        convolution(width, channels, side),
     ]
     return total(parts)

@@ -49,6 +49,11 @@ GPT: dict[str, Size] = {
 }
 
 GIGATOK: dict[str, Size] = {
+    "pico": Size(32, 1, 2, _OURS),
+    "nano": Size(64, 1, 2, _OURS),
+    "micro": Size(96, 2, 3, _OURS),
+    "mini": Size(128, 4, 4, _OURS),
+    "tiny": Size(192, 6, 6, _OURS),
     "S": Size(512, 6, 8, _GIGATOK),
     "B": Size(768, 12, 12, _GIGATOK),
     "L": Size(1024, 24, 16, _GIGATOK),
@@ -56,15 +61,13 @@ GIGATOK: dict[str, Size] = {
     "XXL": Size(1536, 48, 24, _GIGATOK),
 }
 
-FAMILIES: dict[str, dict[str, Size]] = {"vit": VIT, "gpt": GPT}
-"""sizes of models that this version builds"""
-TABLES: dict[str, dict[str, Size]] = {**FAMILIES, "gigatok": GIGATOK}
+FAMILIES: dict[str, dict[str, Size]] = {"vit": VIT, "gpt": GPT, "gigatok": GIGATOK}
 """all sizes that a spec may name"""
 
 
 def lookup(family: str, name: str) -> dict[str, int]:
     """Width, depth and heads of a named size; an unknown name raises ``ConfigError`` with the nearest one."""
-    table = TABLES[family]
+    table = FAMILIES[family]
     if name not in table:
         raise ConfigError(f"no {family} size of this name", given=name, allowed=one_of(table, name))
     size = table[name]
@@ -73,7 +76,7 @@ def lookup(family: str, name: str) -> dict[str, int]:
 
 def name_of(family: str, width: int, depth: int, heads: int) -> str:
     """The preset's name for these numbers, or the numbers themselves as ``width x depth x heads``."""
-    for name, size in TABLES[family].items():
+    for name, size in FAMILIES[family].items():
         if size[:3] == (width, depth, heads):
             return name
     return f"{width}x{depth}x{heads}"

@@ -40,8 +40,8 @@ def _named(family: str) -> BeforeValidator:
     def resolve(value: object) -> object:
         if not isinstance(value, str):
             return value
-        if value not in presets.TABLES[family]:
-            raise ValueError(f"no {family} size {value!r}; {one_of(presets.TABLES[family], value)}")
+        if value not in presets.FAMILIES[family]:
+            raise ValueError(f"no {family} size {value!r}; {one_of(presets.FAMILIES[family], value)}")
         return presets.lookup(family, value)
 
     return BeforeValidator(resolve)
@@ -87,8 +87,26 @@ class FSQBottleneck(Config):
     levels: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (8, 8, 8, 6, 5)
 
 
+class LFQBottleneck(Config):
+    """Look-up-free quantisation (Yu et al. 2024, MAGVIT-v2): each of ``bits`` channels becomes its sign; 2^bits codes."""
+
+    kind: Literal["lfq"]
+    bits: Annotated[int, Field(ge=1, le=24)] = 14
+    """channels of a latent; more than 24 would make codes that no histogram and no probe could count"""
+    commitment: NonNegative = 0.25
+    entropy_weight: NonNegative = 0.1
+    """of the entropy loss E[H(code given latent)] - H(code), without which few codes are used"""
+    entropy_temperature: Positive = 0.01
+    """of the softmax over codes that the entropies are taken of"""
+    entropy_bits: Natural = 18
+    """bits whose joint entropy H(code) is exact; of more bits, the entropies of so many at a time are added"""
+
+
 BottleneckConfig = Annotated[
-    Annotated[KLBottleneck, Tag("kl")] | Annotated[VQBottleneck, Tag("vq")] | Annotated[FSQBottleneck, Tag("fsq")],
+    Annotated[KLBottleneck, Tag("kl")]
+    | Annotated[VQBottleneck, Tag("vq")]
+    | Annotated[FSQBottleneck, Tag("fsq")]
+    | Annotated[LFQBottleneck, Tag("lfq")],
     kind_of("kl"),
 ]
 
@@ -115,14 +133,36 @@ class VitTokenizer(Config):
             raise ValueError(f"tokenizer.patch {self.patch} does not divide data.resolution {resolution}")
 
 
-GIGATOK_DOWNSAMPLING = 16
-"""pixels a side of one cell of the feature map between GigaTok's convolutions and its transformers"""
+class ConvolutionSize(Config):
+    """The convolutional encoder and decoder around GigaTok's transformers; the default is the one size of the paper."""
+
+    channels: Annotated[int, Field(gt=0, multiple_of=4)] = 128
+    """of the full resolution"""
+    multipliers: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1, 1, 2, 2, 4)
+    """channels of each level over ``channels``, the full resolution first; each further level halves height and width"""
+    encoder_blocks: Natural = 2
+    """residual blocks of a level"""
+    decoder_blocks: Natural = 3
+    """residual blocks of a level"""
+    map_channels: Natural = 256
+    """of the feature map between convolutions and transformers"""
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Channels of each level, the full resolution first."""
+        return tuple(self.channels * multiplier for multiplier in self.multipliers)
+
+    @property
+    def downsampling(self) -> int:
+        """Pixels a side of one cell of the feature map."""
+        return int(2 ** (len(self.multipliers) - 1))
 
 
 class GigaTokTokenizer(Config):
     """GigaTok: convolutions -> transformer -> bottleneck -> transformer -> convolutions.
 
-    The convolutions have one size; encoder and decoder are the sizes of the two transformers.
+    Encoder and decoder are the sizes of the two transformers; the convolutions have a size of their own, which GigaTok
+    keeps fixed.
     """
 
     kind: Literal["gigatok"]
@@ -133,6 +173,7 @@ class GigaTokTokenizer(Config):
     tokens: Natural = 256
     """latent tokens of an image"""
     bottleneck: BottleneckConfig = VQBottleneck(kind="vq")
+    convolution: ConvolutionSize = Field(default=ConvolutionSize(), json_schema_extra={"since": "0.2"})
 
     def latent_tokens(self, resolution: int) -> int:
         """Latent tokens of an image, the same at any resolution."""
@@ -140,13 +181,15 @@ class GigaTokTokenizer(Config):
 
     def cells(self, resolution: int) -> int:
         """Cells of the feature map of a square image of this many pixels a side."""
-        return (resolution // GIGATOK_DOWNSAMPLING) ** 2
+        return (resolution // self.convolution.downsampling) ** 2
 
     def check(self, resolution: int) -> None:
         """Raise ``ValueError`` when images of this resolution cannot be tokenized."""
-        if resolution % GIGATOK_DOWNSAMPLING:
+        downsampling = self.convolution.downsampling
+        if resolution % downsampling:
             raise ValueError(
-                f"a gigatok tokenizer needs a data.resolution that {GIGATOK_DOWNSAMPLING} divides, not {resolution}"
+                f"a gigatok tokenizer with {len(self.convolution.multipliers)} levels of convolutions needs a "
+                f"data.resolution that {downsampling} divides, not {resolution}"
             )
         cells, power_of_two = self.cells(resolution), not self.tokens & (self.tokens - 1)
         given = f"tokenizer.tokens {self.tokens} is impossible at data.resolution {resolution}"

@@ -31,10 +31,10 @@ def test_sizes_are_stored_as_numbers_whether_named_or_written():
 
 @pytest.mark.parametrize("family", presets.FAMILIES)
 def test_every_preset_is_a_valid_size_and_is_found_by_its_numbers(family):
-    section = {"vit": "tokenizer", "gpt": "probe"}[family]
-    key = {"vit": "encoder", "gpt": "size"}[family]
+    section, key = ("probe", "size") if family == "gpt" else ("tokenizer", "encoder")
+    kind = {"kind": family} if section == "tokenizer" else {}
     for name, size in presets.FAMILIES[family].items():
-        trial = parse(TrialConfig, {section: {key: name}, "data": {"resolution": 256}})
+        trial = parse(TrialConfig, {section: {key: name, **kind}, "data": {"resolution": 256}})
         stored = getattr(getattr(trial, section), key)
         assert (stored.width, stored.depth, stored.heads) == size[:3]
         assert presets.name_of(family, *size[:3]) == name

@@ -262,7 +262,7 @@ def saved_bytes(tokenizer, images, bf16):
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        reconstruction, result = tokenizer(images)
+        reconstruction, result, _ = tokenizer(images)
         error = (reconstruction.float() - images).square().mean() + sum(result.losses.values())
     assert error.isfinite()
     return sum(storages.values())
@@ -292,7 +292,7 @@ def test_a_training_step_costs_what_the_counter_sees(bottleneck):
     tokenizer = build_tokenizer(config, 64)
     images = torch.rand(2, 3, 64, 64)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        reconstruction, result = tokenizer(images)
+        reconstruction, result, _ = tokenizer(images)
         (reconstruction.square().mean() + sum(result.losses.values())).backward()
     # images need no gradient, and attention's backward pass makes its scores only once: a few percent under 3 x
     assert counter.get_total_flops() / 2 == pytest.approx(cost.training_flops(config, 64), rel=0.05)

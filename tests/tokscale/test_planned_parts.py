@@ -7,7 +7,6 @@ import pytest
 from tokscale import cost
 from tokscale.config import TrialConfig, missing_parts, refuse_missing_parts
 from tokscale.errors import ConfigError
-from tokscale.models.tokenizer import build_tokenizer
 from tokscale.parsing import parse
 from tokscale.stage import stages_of
 
@@ -30,10 +29,7 @@ def test_a_gigatok_trial_is_planned_with_all_its_stages():
 def test_missing_parts_are_named_and_refused_in_one_message():
     planned = written({"kind": "gigatok", "bottleneck": {"kind": "vq", "entropy_weight": 5e-3}}, perceptual={}, gan={},
                       semantic={})  # fmt: skip
-    words = [
-        "tokenizer kind gigatok", "tokenizer.bottleneck.entropy_weight", "losses.perceptual", "losses.gan",
-        "losses.semantic",
-    ]  # fmt: skip
+    words = ["losses.perceptual", "losses.gan", "losses.semantic"]
     assert missing_parts(planned) == words
     with pytest.raises(ConfigError, match="plan this tokenizer, not train it") as refusal:
         refuse_missing_parts(planned)
@@ -54,8 +50,11 @@ def test_losses_without_weight_are_no_missing_parts():
         ({"kind": "gigatok", "tokens": 100}, {}, "layout 1d takes a power of two, up to 512"),
         ({"kind": "gigatok", "tokens": 1024}, {}, "layout 1d takes a power of two, up to 512"),
         ({"kind": "gigatok", "layout": "2d", "tokens": 128}, {}, "one token for each of 256 cells"),
-        ({"kind": "gigatok", "encoder": "M"}, {}, "no gigatok size 'M'; one of: S, B, L, XL, XXL"),
+        ({"kind": "gigatok", "encoder": "M"}, {}, "no gigatok size 'M'; one of: pico, nano, micro, mini, tiny, S, B, L, XL, XXL"),
         ({"kind": "gigatok", "patch": 16}, {}, "unknown key 'patch'"),
+        ({"kind": "gigatok", "convolution": {"multipliers": [1] * 10}}, {}, "10 levels .* that 512 divides, not 256"),
+        ({"kind": "gigatok", "convolution": {"channels": 30}}, {}, "multiple of 4"),
+        ({"kind": "gigatok", "convolution": {"chanels": 32}}, {}, "did you mean 'channels'"),
         ({}, {"semantic": {"layer": 13}}, "losses.semantic.layer 13 is beyond the 12 blocks"),
         ({}, {"gan": {"start": "many"}}, "k, M or G"),
         ({}, {"perceptual": {"wieght": 1}}, "did you mean 'weight'"),
@@ -74,11 +73,10 @@ def test_later_fields_at_their_defaults_change_no_identity():
     spelled = {"bottleneck": {"kind": "vq", "entropy_weight": 0.0, "entropy_temperature": 0.01}}
     assert ids(written(vq)) == ids(written(spelled, perceptual=None, gan=None, semantic=None))
     assert ids(written(vq)) != ids(written(vq, perceptual={}))
-
-
-def test_no_model_is_built_of_a_planned_kind():
-    with pytest.raises(ConfigError, match="no tokenizer of this kind yet"):
-        build_tokenizer(written({"kind": "gigatok"}).tokenizer, 256)
+    published = {"multipliers": [1, 1, 2, 2, 4], "map_channels": 256}
+    gigatok = {"kind": "gigatok", **vq}
+    assert ids(written(gigatok)) == ids(written({**gigatok, "convolution": published}))
+    assert ids(written(gigatok)) != ids(written({**gigatok, "convolution": {"channels": 64}}))
 
 
 def test_a_refusal_names_the_path_as_the_spec_has_it():

@@ -7,12 +7,13 @@ from typing import Any
 from tokscale.bottlenecks.base import Bottleneck, BottleneckResult
 from tokscale.bottlenecks.fsq import FSQ
 from tokscale.bottlenecks.kl import KL
+from tokscale.bottlenecks.lfq import LFQ
 from tokscale.bottlenecks.vq import VQ
-from tokscale.config import BottleneckConfig, FSQBottleneck, KLBottleneck, VQBottleneck
+from tokscale.config import BottleneckConfig, FSQBottleneck, KLBottleneck, LFQBottleneck, VQBottleneck
 
-__all__ = ["FSQ", "KL", "VQ", "Bottleneck", "BottleneckResult", "build_bottleneck"]
+__all__ = ["FSQ", "KL", "LFQ", "VQ", "Bottleneck", "BottleneckResult", "build_bottleneck"]
 
-_MODULES: dict[type, Any] = {KLBottleneck: KL, VQBottleneck: VQ, FSQBottleneck: FSQ}
+_MODULES: dict[type, Any] = {KLBottleneck: KL, VQBottleneck: VQ, FSQBottleneck: FSQ, LFQBottleneck: LFQ}
 
 
 def build_bottleneck(config: BottleneckConfig) -> Bottleneck:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tokscale.bottlenecks.base import Bottleneck, BottleneckResult, straight_through
 from tokscale.bottlenecks.draws import Draws
+from tokscale.bottlenecks.entropy import entropy_loss
 from tokscale.config import VQBottleneck
 
 _CHUNK = 2**22  # similarities held at once (16 MB): the whole matrix of a batch has (b n) x k, gigabytes at 64k codes
@@ -20,7 +21,8 @@ class VQ(Bottleneck):
     The codebook loss moves codes to latents, the commitment loss latents to codes; both are means over all elements of
     the normalised vectors, as in LlamaGen. A code that nothing in ``revive_after`` training steps has used, on any
     rank, is set to a random latent of the global batch, on all ranks alike. In training, latents and codes are kept
-    until ``finish_step``.
+    until ``finish_step``. The entropy loss, where it has a weight, is taken in training mode only; it moves latents and
+    codes alike.
     """
 
     steps_unused: Tensor
@@ -30,6 +32,8 @@ class VQ(Bottleneck):
         self.commitment = config.commitment
         self.codebook_weight = config.codebook_weight
         self.revive_after = config.revive_after
+        self.entropy_weight = config.entropy_weight
+        self.entropy_temperature = config.entropy_temperature
         # Normal and then normalised is uniform on the sphere; LlamaGen's uniform cube favours its corners.
         self.codebook = nn.Parameter(F.normalize(torch.randn(config.codebook_size, config.code_dim), dim=-1))
         self.register_buffer("steps_unused", torch.zeros(config.codebook_size, dtype=torch.int64))
@@ -44,14 +48,15 @@ class VQ(Bottleneck):
         codes = F.normalize(F.embedding(indices, self.codebook), dim=-1)
         if self.training and self.revive_after:
             self._seen.append((indices.flatten(), latents.detach().flatten(0, 1)))
-        return BottleneckResult(
-            straight_through(codes, latents),
-            indices=indices,
-            losses={
-                "codebook": self.codebook_weight * F.mse_loss(codes, latents.detach()),
-                "commitment": self.commitment * F.mse_loss(latents, codes.detach()),
-            },
-        )
+        losses = {
+            "codebook": self.codebook_weight * F.mse_loss(codes, latents.detach()),
+            "commitment": self.commitment * F.mse_loss(latents, codes.detach()),
+        }
+        if self.training and self.entropy_weight > 0:
+            book = F.normalize(self.codebook.clone(), dim=-1)  # a copy, as codes may be revived in place
+            loss = entropy_loss(latents.flatten(0, 1), book, self.entropy_temperature)
+            losses["entropy"] = self.entropy_weight * loss
+        return BottleneckResult(straight_through(codes, latents), indices=indices, losses=losses)
 
     def codes(self) -> Tensor:
         """The codes as they are compared and decoded, on the unit sphere; (k, d), without gradient."""

@@ -6,9 +6,12 @@ as a table of rotations, so a block does not know whether its tokens lie on a li
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from tokscale.presets import vit_mlp_width
 
@@ -128,19 +131,43 @@ class Block(nn.Module):
         return result
 
 
-class Transformer(nn.Module):
+class BlockStack(nn.Module):
+    """Blocks one after another.
+
+    With ``checkpoint_blocks`` set, a block's activations are not kept for the backward pass but made again there from
+    its input: a third more work for less memory, and the same gradients.
+    """
+
+    checkpoint_blocks = False
+
+    def __init__(self, blocks: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def through(self, x: Tensor, *seen: Tensor, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Tokens (b, n, e) after all blocks, each given ``seen`` too, and after block ``tap``, counted from 1."""
+        assert tap is None or 1 <= tap <= len(self.blocks), f"there is no block {tap} of {len(self.blocks)}"
+        tapped = None
+        for number, block in enumerate(self.blocks, start=1):
+            if self.checkpoint_blocks and torch.is_grad_enabled():
+                # there is no dropout in a block, so no random numbers to make again
+                x = checkpoint(block, x, *seen, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, *seen)
+            if number == tap:
+                tapped = x
+        return x, tapped
+
+
+class Transformer(BlockStack):
     """Blocks on a grid of tokens, and a final LayerNorm."""
 
     def __init__(self, width: int, depth: int, heads: int, grid: tuple[int, int]) -> None:
-        super().__init__()
+        super().__init__(Block(width, heads, vit_mlp_width(width)) for _ in range(depth))
         self.rotary = GridRotary(width // heads, grid)
-        self.blocks = nn.ModuleList(Block(width, heads, vit_mlp_width(width)) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
 
-    def forward(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(b, n, e) -> (b, n, e), the n tokens lying row by row on ``grid``."""
-        rotation = self.rotary(grid)
-        for block in self.blocks:
-            x = block(x, rotation)
-        result: Tensor = self.norm(x)
-        return result
+    def forward(self, x: Tensor, grid: tuple[int, int], tap: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """(b, n, e) -> (b, n, e), the n tokens lying row by row on ``grid``; and the output of block ``tap``."""
+        x, tapped = self.through(x, self.rotary(grid), tap=tap)
+        return self.norm(x), tapped

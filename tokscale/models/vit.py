@@ -45,7 +45,8 @@ class VitEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) to features (b, n, channels)."""
         grid = (images.shape[2] // self.patch, images.shape[3] // self.patch)
-        features: Tensor = self.head(self.transformer(self.embedding(to_patches(images, self.patch)), grid))
+        x, _ = self.transformer(self.embedding(to_patches(images, self.patch)), grid)
+        features: Tensor = self.head(x)
         return features
 
 
@@ -59,6 +60,9 @@ class VitDecoder(nn.Module):
         self.transformer = Transformer(size.width, size.depth, size.heads, grid)
         self.head = linear(size.width, 3 * patch * patch)
 
-    def forward(self, latents: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Latents (b, n, d), lying row by row on ``grid``, to images (b, 3, h, w)."""
-        return from_patches(self.head(self.transformer(self.embedding(latents), grid)), self.patch, grid)
+    def forward(
+        self, latents: Tensor, grid: tuple[int, int], tap: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Latents (b, n, d), lying row by row on ``grid``, to images (b, 3, h, w); and block ``tap``'s (b, n, e)."""
+        x, tapped = self.transformer(self.embedding(latents), grid, tap)
+        return from_patches(self.head(x), self.patch, grid), tapped

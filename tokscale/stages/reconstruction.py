@@ -68,7 +68,7 @@ def _passes(
     for originals, _ in evaluation_batches(images, batch_size=context.pass_size(images_at_once(images.resolution))):
         context.stop_if_asked()
         originals = originals.to(context.device)
-        output, bottleneck = tokenizer(to_model_range(originals))
+        output, bottleneck, _ = tokenizer(to_model_range(originals))
         nats = 0.0
         if bottleneck.mean is not None:
             assert bottleneck.logvar is not None

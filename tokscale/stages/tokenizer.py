@@ -31,7 +31,7 @@ def run(context: Context) -> Measures:
     _check_validation(open_images(config.data, "validation"))
     torch.manual_seed(seed_for("initialisation", config.seed))
     tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
-    counted = cost.tokenizer_params(config.tokenizer)
+    counted = cost.tokenizer_params(config.tokenizer, config.data.resolution)
     assert tokenizer.sizes == counted, f"planned sizes {counted} are not the built ones {tokenizer.sizes}"
     task = TokenizerTask(tokenizer, reconstruction_loss(config.losses), config.training, config.seed)
     batch_size, ranks = config.training.batch_size, context.team.ranks

@@ -166,7 +166,7 @@ class TokenizerTask(Task):
     def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
         images = to_model_range(part[0])
         self.tokenizer.bottleneck.draws = draws
-        reconstruction, bottleneck = self.tokenizer(images)
+        reconstruction, bottleneck, _ = self.tokenizer(images)
         if bottleneck.indices is not None:
             self._indices.append(bottleneck.indices)
         losses = {"reconstruction": self.reconstruction_loss(reconstruction.float(), images), **bottleneck.losses}

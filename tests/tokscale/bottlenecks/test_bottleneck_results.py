@@ -9,12 +9,13 @@ import torch
 
 from tokscale.bottlenecks import build_bottleneck
 from tokscale.bottlenecks.base import straight_through
-from tokscale.config import FSQBottleneck, KLBottleneck, VQBottleneck
+from tokscale.config import FSQBottleneck, KLBottleneck, LFQBottleneck, VQBottleneck
 
 BOTTLENECKS = [
     KLBottleneck(channels=3),
     VQBottleneck(kind="vq", codebook_size=32, code_dim=4),
     FSQBottleneck(kind="fsq", levels=(4, 3)),
+    LFQBottleneck(kind="lfq", bits=5, entropy_weight=0.0),
 ]
 kinds = pytest.mark.parametrize("config", BOTTLENECKS, ids=lambda config: config.kind)
 

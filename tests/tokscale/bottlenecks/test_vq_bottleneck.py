@@ -162,9 +162,19 @@ RANK = """
     import sys, torch, torch.distributed as dist
     from tokscale.bottlenecks import VQ
     from tokscale.bottlenecks.draws import Draws
+    from tokscale.bottlenecks.entropy import entropy_loss, sign_entropy_loss
     from tokscale.config import VQBottleneck
 
     rank = int(sys.argv[1])
+    torch.manual_seed(0)
+    latents, codes = torch.randn(20, 6).double(), torch.randn(9, 6).double()
+
+    def entropies(latents):
+        latents = latents.clone().requires_grad_()
+        values = torch.stack([entropy_loss(latents, codes, 2.0), sign_entropy_loss(latents, 2.0, 4)])
+        return values.detach(), torch.autograd.grad(values.sum(), latents)[0]
+
+    alone = entropies(latents)
     dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2)
     torch.manual_seed(0)
     bottleneck = VQ(VQBottleneck(kind="vq", codebook_size=64, code_dim=4, revive_after=2))
@@ -184,11 +194,16 @@ RANK = """
     assert torch.equal(*books), "codebooks differ"
     assert torch.equal((bottleneck.codebook != start).any(dim=1), ~used), "revived what another rank used"
     assert 0 < used.sum() < 64
+    mine = slice(10 * rank, 10 * rank + 10)
+    value, gradient = entropies(latents[mine])
+    dist.all_reduce(value)
+    torch.testing.assert_close(value / 2, alone[0])
+    torch.testing.assert_close(gradient / 2, alone[1][mine])  # as averaged over ranks
     dist.destroy_process_group()
 """
 
 
-def test_all_ranks_keep_one_codebook(tmp_path):
+def test_all_ranks_keep_one_codebook_and_the_entropy_loss_of_one_process(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
     ranks = [
         subprocess.Popen(

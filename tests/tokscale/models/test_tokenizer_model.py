@@ -37,7 +37,7 @@ def test_every_preset_and_bottleneck_runs(preset, bottleneck):
     device = torch.device("cpu" if in_memory else "meta")
     tokenizer = small(bottleneck, preset, preset) if in_memory else on_meta(preset, preset, 4, 16, bottleneck)
     images = torch.rand(2, 3, 16, 16, device=device) * 2 - 1
-    reconstruction, result = tokenizer(images)
+    reconstruction, result, _ = tokenizer(images)
     assert reconstruction.shape == images.shape
     assert result.latents.shape == (2, tokenizer.num_latent_tokens, tokenizer.bottleneck.latent_dim)
     if in_memory:
@@ -75,7 +75,7 @@ def test_a_codebook_counts_in_the_whole_tokenizer_only():
 @pytest.mark.parametrize("shape", [(16, 16), (32, 32), (8, 24), (4, 4)])
 def test_any_resolution_that_the_patch_divides(bottleneck, shape):
     tokenizer = small(bottleneck)
-    reconstruction, result = tokenizer(torch.rand(2, 3, *shape))
+    reconstruction, result, _ = tokenizer(torch.rand(2, 3, *shape))
     assert reconstruction.shape == (2, 3, *shape)
     grid = (shape[0] // 4, shape[1] // 4)
     assert result.latents.shape[1] == grid[0] * grid[1]
@@ -116,7 +116,7 @@ def test_bf16_autocast_trains_and_leaves_latents_in_float32(bottleneck):
     tokenizer, images = small(bottleneck), torch.rand(2, 3, 16, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         features = tokenizer.encoder(images)
-        reconstruction, result = tokenizer(images)
+        reconstruction, result, _ = tokenizer(images)
     assert features.dtype == reconstruction.dtype == torch.bfloat16
     assert result.latents.dtype == torch.float32
     assert all(loss.dtype == torch.float32 for loss in result.losses.values())
@@ -138,7 +138,7 @@ def test_a_tiny_tokenizer_overfits_eight_images():
     optimizer = torch.optim.AdamW(tokenizer.parameters(), lr=4e-3)
     errors = []
     for _ in range(100):
-        reconstruction, result = tokenizer(images)
+        reconstruction, result, _ = tokenizer(images)
         error = (reconstruction - images).square().mean()
         optimizer.zero_grad()
         (error + sum(result.losses.values())).backward()

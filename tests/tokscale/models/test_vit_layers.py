@@ -81,7 +81,7 @@ def test_a_grid_first_seen_in_inference_mode_can_be_trained_on():
     transformer = Transformer(32, 1, 2, (2, 2))
     with torch.inference_mode():
         transformer(torch.randn(1, 6, 32), (2, 3))
-    transformer(torch.randn(1, 6, 32), (2, 3)).sum().backward()
+    transformer(torch.randn(1, 6, 32), (2, 3))[0].sum().backward()
     assert all(parameter.grad is not None for parameter in transformer.parameters())
 
 
