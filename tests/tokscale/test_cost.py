@@ -21,7 +21,7 @@ from tokscale.config import (
     ImageFolderData,
     KLBottleneck,
     LossesConfig,
-    PerceptualLoss,
+    LpipsLoss,
     ProceduralData,
     SemanticLoss,
     TrainingConfig,
@@ -30,7 +30,7 @@ from tokscale.config import (
     VQBottleneck,
 )
 from tokscale.data.latents import LatentSpec
-from tokscale.loss_formulas import dinov2_b, discriminator, vgg_16
+from tokscale.loss_formulas import dinov2, discriminator, vgg_16
 from tokscale.models.tokenizer import build_tokenizer
 from tokscale.probes.autoregressive import AutoregressiveProbe as ProbeModule
 from tokscale.record import COLUMNS
@@ -222,8 +222,8 @@ def test_networks_beside_the_tokenizer_cost_their_passes():
 
     judged = 8 * discriminator(GanLoss().discriminator, 64).flops
     mlp = 2 * 64 * (768 * 3072 + 3072 * 3072 + 3072 * 768)  # of the decoder's 64 tokens
-    assert extra(perceptual=PerceptualLoss()) == pytest.approx(1000 * 3 * vgg_16(64).flops)
-    assert extra(semantic=SemanticLoss()) == pytest.approx(1000 * (dinov2_b(224).flops + 3 * mlp))
+    assert extra(perceptual=LpipsLoss()) == pytest.approx(1000 * 3 * vgg_16(64).flops)
+    assert extra(semantic=SemanticLoss()) == pytest.approx(1000 * (dinov2("dinov2-b", 224).flops + 3 * mlp))
     assert extra(gan=GanLoss()) == pytest.approx(1000 * judged)
     assert extra(gan=GanLoss(start=400)) == pytest.approx(600 * judged)
     assert extra(gan=GanLoss(start=5000)) == 0

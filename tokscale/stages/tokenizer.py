@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save
 
 from tokscale import cost
 from tokscale.bottlenecks.draws import seed_for
-from tokscale.config import MIN_MEASURED, refuse_missing_parts
+from tokscale.config import MIN_MEASURED
 from tokscale.data import ImageSet, open_images, train_batches
 from tokscale.errors import DataError
 from tokscale.losses.reconstruction import reconstruction_loss
@@ -26,7 +26,6 @@ WEIGHTS = "tokenizer.safetensors"
 def run(context: Context) -> Measures:
     """Train, keep the weights as safetensors, and report sizes and budget spent."""
     config = parse(TokenizerStage, context.config)
-    refuse_missing_parts(config)
     images = open_images(config.data, "train")
     _check_validation(open_images(config.data, "validation"))
     torch.manual_seed(seed_for("initialisation", config.seed))
