@@ -30,7 +30,8 @@ class Classifier(nn.Module):
         """Features of each patch after the last block, normed; (b, n, width)."""
         encoder = self.encoder
         grid = (images.shape[2] // encoder.patch, images.shape[3] // encoder.patch)
-        tokens: Tensor = encoder.transformer(encoder.embedding(to_patches(images, encoder.patch)), grid)
+        tokens: Tensor
+        tokens, _ = encoder.transformer(encoder.embedding(to_patches(images, encoder.patch)), grid)
         return tokens
 
 
