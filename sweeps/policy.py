@@ -3,9 +3,9 @@
 A table and a function of plain values: it reads no file and asks no cluster.
 
 Causes come from two sides. The stage itself says ``out of memory``, ``node``, ``diverged``, ``data``, ``weights``,
-``config``, ``store``, ``code`` and ``no progress``. For one that could not say anything, the cluster says ``time limit``,
-``preempted``, ``node``, ``host memory``, ``launch``, ``lost``, ``killed`` and ``cancelled``; ``crash`` is a process
-on this machine that ended without a word.
+``config``, ``store``, ``code`` and ``no progress``. For one that could not say anything, the cluster says ``time
+limit``, ``preempted``, ``node``, ``host memory``, ``launch``, ``lost``, ``killed`` and ``cancelled``; ``crash`` is a
+process on this machine that ended without a word.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import Discriminator, Field, Tag
 
@@ -13,18 +13,23 @@ from tokscale.tokenizer_config import VitSize
 # --- perceptual ---
 
 
-class LpipsLoss(Config):
+class FeatureDistance(Config):
+    """A distance in the features of a frozen network, by its kind."""
+
+    kind: str
+    weight: NonNegative = 1.0
+
+
+class LpipsLoss(FeatureDistance):
     """LPIPS (Zhang et al. 2018): distance of a frozen VGG-16's features of reconstruction and image."""
 
     kind: Literal["lpips"] = "lpips"
-    weight: NonNegative = 1.0
 
 
-class RandomVggLoss(Config):
+class RandomVggLoss(FeatureDistance):
     """A stand-in for LPIPS where no weights are: the same distance in a small fixed random network."""
 
     kind: Literal["random-vgg"]
-    weight: NonNegative = 1.0
 
 
 PerceptualLoss = Annotated[
@@ -51,7 +56,7 @@ class PatchDiscriminator(Config):
     @property
     def smallest(self) -> int:
         """Pixels a side below which nothing is left to judge."""
-        return 3 * 2**self.depth
+        return 3 << self.depth
 
 
 class GanLoss(Config):
@@ -74,7 +79,7 @@ Dinov2 = Literal["dinov2-s", "dinov2-b", "dinov2-l", "dinov2-g", "dinov2-s-reg",
 
 
 class ClassifierTeacher(Config):
-    """A stand-in for DINOv2 where no weights are: a small ViT trained on the classes of the data, in a stage of its own.
+    """A stand-in for DINOv2 where no weights are: a small ViT that learns the data's classes, in a stage of its own.
 
     AdamW with 5 % warm-up, a half cosine, weight decay 0.05.
     """
@@ -113,7 +118,13 @@ class SemanticLoss(Config):
 
 # --- all of them ---
 
-_Weighted = TypeVar("_Weighted", LpipsLoss | RandomVggLoss, GanLoss, SemanticLoss)
+
+class _Weighted(Protocol):
+    @property
+    def weight(self) -> float: ...
+
+
+_Section = TypeVar("_Section", bound=_Weighted)
 
 
 class LossesConfig(Config):
@@ -148,7 +159,7 @@ class LossesConfig(Config):
             )
 
 
-def used(section: _Weighted | None) -> _Weighted | None:
+def used(section: _Section | None) -> _Section | None:
     """The section of a loss that takes part; None where it is absent or weighs nothing."""
     return section if section is not None and section.weight > 0 else None
 

@@ -52,8 +52,10 @@ def weights(
 
 def _row(entry: Weights, folder: Path) -> dict[str, Any]:
     state = "present" if (folder / entry.file).is_file() else "absent"
-    return {"name": entry.name, "state": state, "megabytes": entry.megabytes, "file": entry.file,
-            "sha256": entry.published, "used_for": entry.used_for, "licence": entry.licence, "url": entry.url}  # fmt: skip
+    return {
+        "name": entry.name, "state": state, "megabytes": entry.megabytes, "file": entry.file,
+        "sha256": entry.published, "used_for": entry.used_for, "licence": entry.licence, "url": entry.url,
+    }  # fmt: skip
 
 
 def _verified(entry: Weights, folder: Path) -> dict[str, Any]:
@@ -79,7 +81,9 @@ def _fetch(entry: Weights, folder: Path, *, quiet: bool) -> None:
         tenth = 10 * done // total if total else 0
         if tenth > told["tenth"] and not quiet:
             told["tenth"] = tenth
-            typer.echo(f"{entry.name}: {done / 1e6:,.0f} of {total / 1e6 if total else entry.megabytes:,.0f} MB", err=True)
+            typer.echo(
+                f"{entry.name}: {done / 1e6:,.0f} of {total / 1e6 if total else entry.megabytes:,.0f} MB", err=True
+            )
 
     fetch(entry, folder, tell)
 

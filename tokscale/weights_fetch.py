@@ -42,8 +42,10 @@ def fetch(entry: Weights, folder: Path, told: Told = lambda done, total: None) -
             _receive(entry, file, final, told)
             _settle(entry, temporary, final)
     except OSError as error:
-        raise StoreError(f"cannot write {entry.file}: {error.strerror or error}", where=str(folder),
-                         allowed="a folder with free space and write permission (--to chooses another)") from error  # fmt: skip
+        raise StoreError(
+            f"cannot write {entry.file}: {error.strerror or error}", where=str(folder),
+            allowed="a folder with free space and write permission (--to chooses another)",
+        ) from error  # fmt: skip
     return final
 
 

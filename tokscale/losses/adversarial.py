@@ -1,4 +1,4 @@
-"""Two players: the discriminator learns to tell images from reconstructions, the tokenizer to have its taken for images.
+"""The discriminator learns to tell images from reconstructions, the tokenizer to have its own taken for images.
 
 Hinge loss (Lim & Ye 2017, arXiv 1705.02894) and the non-saturating loss (Goodfellow et al. 2014, arXiv 1406.2661), of
 logits that are high for images. The discriminator's is the mean of its loss on images and on reconstructions.

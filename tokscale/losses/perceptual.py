@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from tokscale import weights
 from tokscale.errors import WeightsError
 from tokscale.loss_formulas import RANDOM_VGG, VGG_16, Levels
-from tokscale.losses_config import PerceptualLoss
+from tokscale.losses_config import FeatureDistance
 
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # mean and spread of ImageNet's pixels in [-1, 1]
 _LENGTH = 1e-10
@@ -108,7 +108,7 @@ def random_vgg() -> PerceptualDistance:
 PERCEPTUAL: dict[str, Callable[[], PerceptualDistance]] = {"lpips": lpips, "random-vgg": random_vgg}
 
 
-def perceptual_distance(config: PerceptualLoss) -> PerceptualDistance:
+def perceptual_distance(config: FeatureDistance) -> PerceptualDistance:
     """The frozen network of a config; raises ``WeightsError`` where it needs weights that are not here."""
     return PERCEPTUAL[config.kind]()
 

@@ -1,4 +1,4 @@
-"""Semantic regularisation (GigaTok, arXiv 2504.08736, section 4.2): the decoder's features are led to a vision encoder's.
+"""Semantic regularisation (GigaTok, arXiv 2504.08736, 4.2): the decoder's features are led to a vision encoder's.
 
 An MLP maps the decoder's features after one of its first blocks to the width of a frozen network's patch features; the
 loss is their mean cosine similarity, negated. The MLP is left behind with the rest of training.
@@ -35,7 +35,7 @@ def on_grid(features: Tensor, cells: int) -> Tensor:
         return features
     old, new = math.isqrt(features.shape[1]), math.isqrt(cells)
     assert (old * old, new * new) == (features.shape[1], cells), "both grids are square"
-    maps = features.transpose(1, 2).unflatten(2, (old, old))
+    maps = features.transpose(1, 2).reshape(len(features), -1, old, old)
     with torch.autocast(features.device.type, enabled=False):
         maps = F.interpolate(maps, (new, new), mode="bilinear", align_corners=False, antialias=True)
     return maps.flatten(2).transpose(1, 2)

@@ -2,9 +2,9 @@
 
 As GigaTok and LlamaGen use it, with one difference. A batch norm takes its statistics over the images that happen to
 pass together, so that with it a result would depend on the number of GPUs and on the micro-batch. Here it takes them
-over groups of consecutive images of the global batch (ghost batches: Hoffer et al. 2017, arXiv 1705.08741), of the size
-that a GPU of GigaTok's had: with passes of whole groups, the result is the same in any layout. Images and reconstructions
-pass apart, as there. Running statistics are not kept, since a discriminator is only ever used while it trains.
+over groups of consecutive images of the global batch (ghost batches: Hoffer et al. 2017, arXiv 1705.08741), about as
+many as a GPU of GigaTok's had: with passes of whole groups, the result is the same in any layout. Images and
+reconstructions pass apart, as there. Running statistics are not kept: a discriminator is only used while it trains.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class GroupedBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        groups = [F.batch_norm(part, None, None, self.weight, self.bias, training=True) for part in x.split(self.images)]
-        return torch.cat(groups)
+        groups = torch.split(x, self.images)
+        return torch.cat([F.batch_norm(group, None, None, self.weight, self.bias, training=True) for group in groups])
 
 
 class Discriminator(nn.Sequential):

@@ -13,6 +13,7 @@ from tokscale.errors import DataError
 from tokscale.models.tokenizer import Tokenizer, build_tokenizer
 from tokscale.parsing import parse
 from tokscale.record import Record, write_atomically
+from tokscale.stability import read_points
 from tokscale.stage import StageFolder
 from tokscale.stages.configs import TokenizerStage
 from tokscale.stages.context import Context, Measures
@@ -67,6 +68,7 @@ def _teacher(config: TokenizerStage, context: Context) -> VisionTeacher | None:
 def _notes(config: TokenizerStage, task: TokenizerTask, context: Context) -> list[str]:
     """What the record has to say of how this was trained: stand-ins, layouts that matter, and signs of a collapse."""
     notes, losses = task.notes(config.training.batch_size // context.team.ranks.world), config.losses
+    notes += task.warnings(read_points(context.folder.progress))
     perceptual = used(losses.perceptual)
     if perceptual is not None and perceptual.kind == "random-vgg":
         notes.append("the perceptual loss was taken in a small random network (random-vgg), a stand-in for LPIPS")

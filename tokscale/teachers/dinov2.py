@@ -83,7 +83,8 @@ def _built(name: str, folder: Path) -> nn.Module:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*xFormers.*")
         try:
-            module: nn.Module = torch.hub.load(str(folder), DINOV2[name].architecture, source="local", pretrained=False)
+            load: Any = torch.hub.load
+            module: nn.Module = load(str(folder), DINOV2[name].architecture, source="local", pretrained=False)
         except Exception as error:  # another's code, which may raise anything
             raise WeightsError(f"the code of DINOv2 cannot build {name}", where=str(folder / "hubconf.py"),
                                given=f"{type(error).__name__}: {error}".partition("\n")[0],

@@ -1,4 +1,4 @@
-"""What is trained, as LightningModules: one for every tokenizer, one for every probe on cached latents, one for teachers.
+"""What is trained, as LightningModules: what they share, and those of probes and of stand-in teachers.
 
 A new bottleneck, loss or backbone never needs a new one: the parts say their losses, the task adds them up.
 """
@@ -6,7 +6,7 @@ A new bottleneck, loss or backbone never needs a new one: the parts say their lo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -22,6 +22,7 @@ from tokscale.config import TrainingConfig
 from tokscale.data import to_model_range
 from tokscale.errors import DivergedError
 from tokscale.probes import AutoregressiveProbe, draw_tokens
+from tokscale.stability import Point
 from tokscale.teachers.classifier import Classifier
 from tokscale.training.optimization import build_optimizer, learning_rate
 
@@ -126,6 +127,10 @@ class Task(pl.LightningModule, ABC):
         norm = torch.nn.utils.clip_grad_norm_(parameters, bound)
         number = next(place for place, known in enumerate(self.trainer.optimizers) if known is optimizer)
         self.losses[self.name_of_norm(number)] = norm.detach()
+
+    def warnings(self, past: Sequence[Point]) -> list[str]:
+        """Signs of trouble, in words, in what progress lines said so far."""
+        return []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = {"step": self.step}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,7 @@ from tokscale.losses.perceptual import perceptual_distance
 from tokscale.losses.reconstruction import reconstruction_loss
 from tokscale.losses.semantic import Alignment, alignment_loss
 from tokscale.models.tokenizer import Tokenizer
+from tokscale.stability import Point, signs
 from tokscale.teachers.base import VisionTeacher
 from tokscale.training.adversary import Adversary
 from tokscale.training.optimization import build_optimizer, learning_rate
@@ -119,7 +122,8 @@ class TokenizerTask(Task):
         self._judged = None
         self.keep({"discriminator": loss, **watched}, weight)
         with self.full_precision():
-            (loss * weight).backward()  # not Lightning's, which would have DDP exchange the tokenizer's gradients again
+            # Not by Lightning, which would have DDP exchange the tokenizer's gradients again.
+            torch.autograd.backward(loss * weight)
 
     def finish_step(self) -> None:
         self.tokenizer.bottleneck.finish_step()
@@ -140,6 +144,11 @@ class TokenizerTask(Task):
         """What a reader of the record has to know of how it was trained, by a rank's share of the batch."""
         note = self.adversary.note(share, self.micro_batch or share) if self.adversary is not None else None
         return [] if note is None else [note]
+
+    def warnings(self, past: Sequence[Point]) -> list[str]:
+        latents = self.training_config.batch_size * self.tokenizer.num_latent_tokens
+        return signs(past, codes=self.tokenizer.bottleneck.codebook_size, latents=latents,
+                     warmup=self.training_config.warmup)  # fmt: skip
 
     def check_finite(self) -> dict[str, float]:
         values = super().check_finite()
