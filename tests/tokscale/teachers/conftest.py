@@ -6,7 +6,7 @@ import torch
 from tokscale import weights
 from tokscale.weights import SIDECAR
 
-HUBCONF = '''\
+HUBCONF = """\
 dependencies = ["torch"]
 import warnings
 
@@ -40,7 +40,7 @@ for letter, width in {"s": 384, "b": 768, "l": 1024, "g": WIDE}.items():
     for registers in (0, 4):
         name = f"dinov2_vit{letter}14" + ("_reg" if registers else "")
         globals()[name] = _made(width, registers)
-'''
+"""
 
 
 @pytest.fixture

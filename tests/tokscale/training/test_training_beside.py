@@ -1,4 +1,4 @@
-"""Training with all that can stand beside a tokenizer: the plain loop's weights, in any layout, over any interruption."""
+"""Training with all that can stand beside a tokenizer: the plain loop's weights, in any layout, however interrupted."""
 
 import json
 import shutil
