@@ -12,6 +12,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ LEAP = 1.15
 """of the best perceptual loss so far: the collapse's is .66 / .55 = 1.2"""
 _SETTLING = 0.05  # share of the budget in which anything may happen, if the warm-up is shorter
 _WINDOW = 5  # lines, each of one batch, whose median counts
-_NOISES = 3.0  # spreads of a window's median that a leap exceeds
+_NOISES = 3.0  # standard deviations that a leap exceeds
 
 
 class Point(NamedTuple):
@@ -86,13 +87,20 @@ def _leapt(points: Sequence[Point]) -> str | None:
     windows = [losses[end - _WINDOW : end] for end in range(len(losses), _WINDOW - 1, -_WINDOW)]
     last, *earlier = [statistics.median(window) for window in windows]
     best = min(earlier)
-    spread = statistics.median(abs(loss - last) for loss in windows[0]) * 1.48 / math.sqrt(_WINDOW)
-    if last <= LEAP * best or last - best <= _NOISES * spread:
+    # The best of many medians lies below the rest by noise alone, by about sqrt(2 ln of their number) spreads.
+    noises = _NOISES + math.sqrt(2 * math.log(len(earlier)))
+    if last <= LEAP * best or last - best <= noises * _spread(losses):
         return None
     return (
         f"the perceptual loss leapt from {best:.3g} to {last:.3g}: reconstructions have become worse "
         "(try tokenizer.bottleneck.entropy_weight 5e-3, a longer training.warmup, a lower losses.gan.lr)"
     )
+
+
+def _spread(losses: Sequence[float]) -> float:
+    """Standard deviation of a window's median by the noise of one line against the next, leaps and slopes aside."""
+    steps = [abs(after - before) for before, after in pairwise(losses)]
+    return 1.25 * 1.48 * statistics.median(steps) / math.sqrt(2 * _WINDOW)
 
 
 def _values(found: Iterable[float | None]) -> list[float]:

@@ -266,3 +266,20 @@ def test_other_norms_and_the_other_loss_in_any_passes(prepared, assert_close, no
     run(str(whole.path))
     run(str(parts.path), micro_batch=3)
     assert_close(parts, whole)
+
+
+def test_a_collapse_is_in_the_progress_and_in_the_record(prepared, monkeypatch):
+    from tokscale.training import tokenizer_task
+
+    seen = []
+
+    def collapsed(points, **facts):
+        seen.append((len(points), facts))
+        return ["the codebook collapses"] if len(points) > 3 else []
+
+    monkeypatch.setattr(tokenizer_task, "signs", collapsed)
+    folder = prepared("run")
+    run(str(folder.path), progress_seconds=0.0)
+    assert [line.get("warning") for line in lines_of(folder)] == [None] * 3 + ["the codebook collapses"] * 3
+    assert "the codebook collapses" in read_record(folder.path).notes
+    assert seen[-1] == (STEPS, {"codes": 16, "latents": 16 * 16, "warmup": 0.03})
