@@ -29,7 +29,6 @@ def submit(
 ) -> None:
     """Submit to a cluster what a sweep wants and nobody has done or has in hand; safe to repeat at any time."""
     from sweeps import submission_words
-    from sweeps.planning import check_trainable
     from sweeps.profiles import profile_of
     from sweeps.rounds import rounds_of
     from sweeps.spec import load_spec
@@ -41,7 +40,6 @@ def submit(
     with rounds_of(spec, store, profile, small=small) as rounds:
         # Of a search, the points that may be open at a time: `run` asks for more as they come in.
         plan = rounds.plan if dry_run else rounds.advance(rounds.plan.statuses) or rounds.plan
-        check_trainable(plan)  # also when it is dry: that says what the real one would do
         made = hand_in(plan, store, profile, dry_run=dry_run, say=say)
     typer.echo(submission_words.as_json(made) if as_json else submission_words.report(made))
     if made.remaining:

@@ -15,7 +15,7 @@ from slurm.profiles import ClusterProfile
 from sweeps import submission_words, tables
 from sweeps.history import read_history
 from sweeps.inspection import FailureGroup, Look, failure_groups
-from sweeps.planning import Plan, check_trainable
+from sweeps.planning import Plan
 from sweeps.policy import decide
 from sweeps.progress import Watch, duration
 from sweeps.results import trial_state, write_results
@@ -35,7 +35,6 @@ def run_on_cluster(spec: Path, runs: Path, profile: ClusterProfile, *, command: 
     """Run a sweep on a cluster to its report; True when all is done that was wanted."""
     started, console, store = time.time(), tables.console(), Store(runs)
     with rounds_of(spec, store, profile, small=small) as rounds:
-        check_trainable(rounds.plan)
         run = ClusterRun(rounds, store, profile, console)
         return _carried(run, command=command, started=started)
 

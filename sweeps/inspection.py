@@ -27,13 +27,17 @@ _BEFORE_THE_STAGE = ("launch",)  # causes for which the stage cannot have said a
 
 @dataclass(frozen=True)
 class Reading:
-    """How far a running stage is, by the newest line of its progress file: images, their rate, the loss, and when."""
+    """How far a running stage is, by the newest line of its progress file: images, their rate, the loss, and when.
+
+    ``warning`` is what that line warns of, such as a codebook that collapses.
+    """
 
     done: float
     total: float
     per_second: float | None
     loss: float | None
     time: float
+    warning: str | None = None
 
     @property
     def share(self) -> float:

@@ -13,8 +13,6 @@ from sweeps.search import Search
 from sweeps.spec import SpecFile, SweepSpec, load_spec
 from sweeps.store import StageState, StageStatus, Store
 from tokscale import cost
-from tokscale.config import missing_parts
-from tokscale.errors import ConfigError
 from tokscale.stage import KINDS, Stage
 
 
@@ -61,17 +59,6 @@ def plan_of(spec: SweepSpec, file: SpecFile, store: Store) -> Plan:
             return _priced(spec, file, expand(spec, file), store)
         search = Search(spec, file, store)
         return replace(_priced(spec, file, search.trials(), store), asked=search.words())
-
-
-def check_trainable(plan: Plan) -> None:
-    """Raise ``ConfigError`` when a sweep holds trials that this version can plan but not train."""
-    missing = [(trial, parts) for trial in plan.trials if (parts := missing_parts(trial.config))]
-    if missing:
-        names = list(dict.fromkeys(part for _, parts in missing for part in parts))
-        raise ConfigError(
-            f"this version can plan {len(missing)} of these trials, not train them yet", where=plan.file.place("trial"),
-            given=", ".join(names), allowed="reconstruction and bottleneck losses",
-        )  # fmt: skip
 
 
 def _priced(spec: SweepSpec, file: SpecFile, trials: list[Trial], store: Store) -> Plan:

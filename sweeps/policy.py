@@ -2,10 +2,10 @@
 
 A table and a function of plain values: it reads no file and asks no cluster.
 
-Causes come from two sides. The stage itself says ``out of memory``, ``node``, ``diverged``, ``data``, ``config``,
-``store``, ``code`` and ``no progress``. For one that could not say anything, the cluster says ``time limit``,
-``preempted``, ``node``, ``host memory``, ``launch``, ``lost``, ``killed`` and ``cancelled``; ``crash`` is a process
-on this machine that ended without a word.
+Causes come from two sides. The stage itself says ``out of memory``, ``node``, ``diverged``, ``data``, ``weights``,
+``config``, ``store``, ``code`` and ``no progress``. For one that could not say anything, the cluster says ``time
+limit``, ``preempted``, ``node``, ``host memory``, ``launch``, ``lost``, ``killed`` and ``cancelled``; ``crash`` is a
+process on this machine that ended without a word.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tokscale.stage import Stage
 
 MEMORY_FACTOR = 1.5  # more host memory at each try after the cluster killed a stage for it
 BREAKER = 10  # as many equal failures of one kind, none done, and the rest is not begun
-BREAKER_CAUSES = ("data", "config", "code", "launch", "crash")
+BREAKER_CAUSES = ("data", "weights", "config", "code", "launch", "crash")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ RULES: Mapping[str, Rule] = {
     "store": Rule(True, 3, "make room in the runs folder, or make it writable; then the sweep goes on"),
     "diverged": Rule(False, None, "a smaller training.lr or a longer warm-up; the last good checkpoint is kept"),
     "data": Rule(False, None, "mend the data set, then `tokscale retry`"),
+    "weights": Rule(False, None, "`tokscale weights fetch`, or the file put where the message says; "
+                    "then `tokscale retry`"),
     "config": Rule(False, None, "mend the spec: what changes in it becomes a new trial"),
     "code": Rule(False, None, "mend the code, then `tokscale retry`"),
     "crash": Rule(False, None, "read the end of its log, then `tokscale retry`"),

@@ -242,7 +242,7 @@ def readings(store: Store, keys: Iterable[str]) -> dict[str, Reading]:
 def _reading(line: Mapping[str, Any]) -> Reading | None:
     try:
         return Reading(float(line["done"]), float(line["total"]), _number(line, "per_second"), _number(line, "loss"),
-                       float(line.get("time", 0.0)))  # fmt: skip
+                       float(line.get("time", 0.0)), line.get("warning"))  # fmt: skip
     except (KeyError, TypeError, ValueError):
         return None
 

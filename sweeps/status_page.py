@@ -73,7 +73,8 @@ def _json_stage(look: Look, key: str) -> dict[str, Any]:
     status, reading = look.statuses[key], look.readings.get(key)
     known = {"stage": key, **asdict(status), "state": status.state.value, "seconds_left": look.seconds_left.get(key)}
     known |= {"share": None, "per_second": None, "loss": None} if reading is None else {
-        "share": reading.share, "per_second": reading.per_second, "loss": reading.loss}  # fmt: skip
+        "share": reading.share, "per_second": reading.per_second, "loss": reading.loss,
+        "warning": reading.warning}  # fmt: skip
     return {name: value for name, value in known.items() if value is not None}
 
 
@@ -90,7 +91,17 @@ def _head(look: Look) -> list[tuple[str, str]]:
     why = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common(3))
     lines.append((f"{_counted(stages, len(plan.stages))} stages{_others(stages, {StageState.queued: why})}", ""))
     lines.append((", ".join([*_effort(look), f"seen at {clock(look.when)}"]), ""))
-    return lines + [(words, "yellow") for words in look.trouble]
+    return lines + [(words, "yellow") for words in (*look.trouble, *_warnings(look))]
+
+
+def _warnings(look: Look) -> list[str]:
+    """What running stages warn of, by trial."""
+    return [
+        f"trial {number} ({cost.label(trial.config)}): {reading.warning}"
+        for number, trial in enumerate(look.plan.trials, 1) for stage in trial.stages
+        if look.statuses[stage.key].state is StageState.running
+        and (reading := look.readings.get(stage.key)) is not None and reading.warning
+    ]  # fmt: skip
 
 
 def _counted(states: Mapping[StageState, int], total: int) -> str:

@@ -25,7 +25,7 @@ from slurm.states import LEFT
 from sweeps.history import read_history, write_history
 from sweeps.marks import who
 from sweeps.patience import telling
-from sweeps.planning import Plan, check_trainable
+from sweeps.planning import Plan
 from sweeps.policy import Decision, decide
 from sweeps.resources import Allocator, with_memory
 from sweeps.standing import standings
@@ -72,12 +72,11 @@ def submit(plan: Plan, store: Store, profile: ClusterProfile, *, dry_run: bool =
     """Submit what a plan wants and nobody has done or has in hand; a dry run changes nothing.
 
     Raises ``StoreError`` before anything is submitted when the runs folder cannot be written or has no room,
-    ``UsageError`` when a stage cannot fit the cluster's GPUs, ``ConfigError`` when a trial cannot be trained by this
-    version, and ``WorkError`` when the cluster does not answer or refuses.
+    ``UsageError`` when a stage cannot fit the cluster's GPUs, and ``WorkError`` when the cluster does not answer or
+    refuses.
     """
     if dry_run:
         return _Submitting(plan, store, profile, say, dry_run=True).preview()
-    check_trainable(plan)
     _check_path(store)
     store.check_writable(_room(plan))
     with submitting_alone(store, say) as held, telling(_SLOW, say):

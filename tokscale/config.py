@@ -7,11 +7,10 @@ this tree: they do not change what a trial is.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 from pydantic import Field, Tag, model_validator
 
-from tokscale.errors import ConfigError
 from tokscale.fields import (
     MIN_MEASURED,
     Config,
@@ -25,7 +24,18 @@ from tokscale.fields import (
     kind_of,
     parse_count,
 )
-from tokscale.losses_config import GanLoss, LossesConfig, PatchDiscriminator, PerceptualLoss, SemanticLoss, used
+from tokscale.losses_config import (
+    ClassifierTeacher,
+    GanLoss,
+    LossesConfig,
+    LpipsLoss,
+    PatchDiscriminator,
+    PerceptualLoss,
+    RandomVggLoss,
+    SemanticLoss,
+    stand_in_teacher,
+    used,
+)
 from tokscale.tokenizer_config import (
     BottleneckConfig,
     ConvolutionSize,
@@ -45,6 +55,7 @@ __all__ = [
     "MIN_MEASURED",
     "AutoregressiveProbe",
     "BottleneckConfig",
+    "ClassifierTeacher",
     "Config",
     "ConvolutionSize",
     "Count",
@@ -61,6 +72,7 @@ __all__ = [
     "LFQBottleneck",
     "LatentsConfig",
     "LossesConfig",
+    "LpipsLoss",
     "Measured",
     "NonNegative",
     "PatchDiscriminator",
@@ -69,6 +81,7 @@ __all__ = [
     "ProbeConfig",
     "ProbeTrainingConfig",
     "ProceduralData",
+    "RandomVggLoss",
     "Seed",
     "SemanticLoss",
     "ShardsData",
@@ -80,9 +93,8 @@ __all__ = [
     "VQBottleneck",
     "VitSize",
     "VitTokenizer",
-    "missing_parts",
     "parse_count",
-    "refuse_missing_parts",
+    "stand_in_teacher",
     "used",
 ]
 
@@ -236,43 +248,4 @@ class TrialConfig(TrialSections):
     def check(self) -> None:
         """Hold sections against one another; an impossible pair raises ``ValueError`` with both values."""
         self.tokenizer.check(self.data.resolution)
-        semantic = self.losses.semantic
-        if semantic is not None and semantic.layer > self.tokenizer.decoder.depth:
-            raise ValueError(
-                f"losses.semantic.layer {semantic.layer} is beyond the {self.tokenizer.decoder.depth} blocks of "
-                "tokenizer.decoder"
-            )
-
-
-# --- what is planned before it is built ---
-
-
-class Trained(Protocol):
-    """Whatever says how a tokenizer is trained: a trial, or the config of its first stage."""
-
-    @property
-    def tokenizer(self) -> TokenizerConfig: ...
-
-    @property
-    def losses(self) -> LossesConfig: ...
-
-
-def missing_parts(trial: Trained) -> list[str]:
-    """What a trial asks for that this version can plan but not train, in words; empty when it can be run."""
-    losses = trial.losses
-    missing = {
-        "losses.perceptual": used(losses.perceptual) is not None,
-        "losses.gan": used(losses.gan) is not None,
-        "losses.semantic": used(losses.semantic) is not None,
-    }
-    return [words for words, is_missing in missing.items() if is_missing]
-
-
-def refuse_missing_parts(trial: Trained) -> None:
-    """Raise ``ConfigError`` when this version can plan a trial but not train it."""
-    missing = missing_parts(trial)
-    if missing:
-        raise ConfigError(
-            "this version can plan this tokenizer, not train it yet", given=", ".join(missing),
-            allowed="reconstruction and bottleneck losses",
-        )  # fmt: skip
+        self.losses.check(self.data.resolution, self.tokenizer.decoder.depth, getattr(self.data, "classes", None))

@@ -10,10 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tokscale.config import ConvolutionSize, TrainingConfig, TransformerSize, TrialConfig, VitTokenizer, used
+from tokscale.config import (
+    ConvolutionSize,
+    TrainingConfig,
+    TransformerSize,
+    TrialConfig,
+    VitTokenizer,
+    stand_in_teacher,
+)
 from tokscale.formulas import (
     bottleneck_numbers,
     bottleneck_sizes,
+    classifier_flops,
+    classifier_params,
     gigatok_halves_of,
     probe_blocks,
     probe_flops,
@@ -25,8 +34,15 @@ from tokscale.formulas import (
     training_flops,
 )
 from tokscale.gigatok_formulas import widest_floats
-from tokscale.loss_formulas import LossCosts, loss_costs
 from tokscale.presets import gpt_mlp_width, name_of, vit_mlp_width
+from tokscale.training_cost import (
+    ASSUMED_CLASSES,
+    classes_of,
+    loss_sizes,
+    teacher_training,
+    tokenizer_training_flops,
+    training_images,
+)
 
 __all__ = [
     "ASSUMED_CLASSES",
@@ -37,17 +53,17 @@ __all__ = [
     "decoder_name",
     "encoder_name",
     "label",
+    "loss_sizes",
     "probe_flops",
     "probe_params",
     "stage_cost",
     "tokenizer_flops",
     "tokenizer_params",
+    "tokenizer_training_flops",
     "training_flops",
     "trial_sizes",
 ]
 
-ASSUMED_CLASSES = 1000
-"""classes of a folder of photographs that nobody has opened yet: ImageNet's"""
 ASSUMED_VALIDATION_IMAGES = 50_000
 """images of a validation set that nobody has opened yet: ImageNet's"""
 _MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
@@ -162,38 +178,27 @@ def _validation_images(trial: TrialConfig) -> int:
     return trial.data.validation_images or ASSUMED_VALIDATION_IMAGES
 
 
-def _classes(trial: TrialConfig) -> int | None:
-    """Classes of the data, where the config alone can tell."""
-    return getattr(trial.data, "classes", None)
-
-
-def _training_images(training: TrainingConfig) -> int:
-    """Images that training sees: whole batches, the last one included."""
-    return training.steps * training.batch_size
-
-
-def _losses(trial: TrialConfig) -> LossCosts:
-    tokenizer, resolution = trial.tokenizer, trial.data.resolution
-    cells = tokenizer.latent_tokens(resolution) if isinstance(tokenizer, VitTokenizer) else tokenizer.cells(resolution)
-    return loss_costs(trial.losses, tokenizer.decoder.width, cells, resolution)
-
-
-def _training_flops(trial: TrialConfig) -> float:
-    images, gan, losses = _training_images(trial.training), used(trial.losses.gan), _losses(trial)
-    judged = 0 if gan is None else max(0, images - gan.start)
-    each = training_flops(trial.tokenizer, trial.data.resolution) + losses.always
-    return images * each + judged * losses.adversarial
+def _teacher_stage(trial: TrialConfig) -> StageCost:
+    teacher, resolution = stand_in_teacher(trial.losses), trial.data.resolution
+    assert teacher is not None, "a trial without a stand-in teacher has no teacher stage"
+    classes = classes_of(trial) or ASSUMED_CLASSES
+    params, flops = classifier_params(teacher, classes), classifier_flops(teacher, resolution, classes)
+    training = teacher_training(teacher)
+    tokens = (resolution // teacher.patch) ** 2
+    each = _size_of_float(training) * _saved(teacher.size, vit_mlp_width(teacher.size.width), tokens)
+    passes = 3 * training_images(training) + _validation_images(trial)
+    return StageCost(float(flops * passes), _trained(params, training), each, teacher.batch_size, _checkpointed(params))
 
 
 def _tokenizer_stage(trial: TrialConfig) -> StageCost:
-    losses, training = _losses(trial), trial.training
+    losses, training = loss_sizes(trial), trial.training
     kept = tokenizer_params(trial.tokenizer, trial.data.resolution)["tokenizer_params"]
     trained = kept + losses.trained_params
     each = _size_of_float(training) * (_saved_by_tokenizer(trial) + losses.kept)
     each += 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
     fixed = _trained(trained, training) + 4 * losses.frozen_params
     blocks, block = tokenizer_blocks(trial.tokenizer)
-    return StageCost(_training_flops(trial), fixed, each, training.batch_size, _checkpointed(trained),
+    return StageCost(tokenizer_training_flops(trial), fixed, each, training.batch_size, _checkpointed(trained),
                      _trained(blocks, training), 4 * block)  # fmt: skip
 
 
@@ -217,10 +222,10 @@ def _latents_stage(trial: TrialConfig) -> StageCost:
 def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
-    params = probe_params(probe, bottleneck, _classes(trial) or ASSUMED_CLASSES)
+    params = probe_params(probe, bottleneck, classes_of(trial) or ASSUMED_CLASSES)
     each = _size_of_float(probe.training) * _saved(probe.size, gpt_mlp_width(probe.size.width), tokens)
     each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
-    flops = 3.0 * probe_flops(probe, bottleneck, tokens) * _training_images(probe.training)
+    flops = 3.0 * probe_flops(probe, bottleneck, tokens) * training_images(probe.training)
     fixed = _trained(params, probe.training)
     blocks, block = probe_blocks(probe)
     return StageCost(flops, fixed, each, probe.training.batch_size, _checkpointed(params),
@@ -232,7 +237,7 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     assert probe is not None, "a trial without a probe has no generation stage"
     assert generation is not None, "a trial without generation has no generation stage"
     passes = 2 if generation.cfg_scale > 1 else 1  # with and without the class
-    params = probe_params(probe, trial.tokenizer.bottleneck, _classes(trial) or ASSUMED_CLASSES)
+    params = probe_params(probe, trial.tokenizer.bottleneck, classes_of(trial) or ASSUMED_CLASSES)
     # With cached keys and values, a position attends to those before it only: half of the whole attention.
     attention = 2 * probe.size.depth * tokens * tokens * probe.size.width
     sampled = passes * (probe_flops(probe, trial.tokenizer.bottleneck, tokens) - attention)
@@ -243,6 +248,7 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
 
 
 _STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
+    "teacher": _teacher_stage,
     "tokenizer": _tokenizer_stage,
     "reconstruction": _reconstruction_stage,
     "latents": _latents_stage,
@@ -262,12 +268,12 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
     """
     sizes: dict[str, int | float] = {
         **tokenizer_params(trial.tokenizer, trial.data.resolution),
-        "training_only_params": _losses(trial).trained_params,
+        "training_only_params": loss_sizes(trial).trained_params,
         **bottleneck_sizes(trial.tokenizer, trial.data.resolution),
-        "train_images": _training_images(trial.training),
-        "train_flops": _training_flops(trial),
+        "train_images": training_images(trial.training),
+        "train_flops": tokenizer_training_flops(trial),
     }
-    classes = _classes(trial)
+    classes = classes_of(trial)
     if trial.probe is not None and classes is not None:
         sizes["probe_params"] = probe_params(trial.probe, trial.tokenizer.bottleneck, classes)
     return sizes

@@ -6,6 +6,7 @@
     │   └── TableError         a table or one of its columns
     └── WorkError              the work failed (exit status 1)
         ├── DataError          images that cannot be read, folders that are empty
+        ├── WeightsError       pretrained weights, or code that goes with them, that are absent, damaged or others
         ├── StoreError         the runs folder: no room, no permission, a damaged record
         ├── DivergedError      a loss that is no longer finite
         ├── MemoryRunOutError  no memory left, on the GPU or beside it
@@ -72,6 +73,12 @@ class DataError(WorkError):
     """Images are missing, unreadable or too few."""
 
     cause = "data"
+
+
+class WeightsError(WorkError):
+    """Pretrained weights, or the code that goes with them, are absent, damaged, or not what they should be."""
+
+    cause = "weights"
 
 
 class StoreError(WorkError):

@@ -27,6 +27,7 @@ from tokscale.config import (
 )
 from tokscale.gigatok_formulas import Halves, gigatok_halves
 from tokscale.gigatok_formulas import block as gigatok_block
+from tokscale.losses_config import ClassifierTeacher
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
 
 
@@ -202,6 +203,22 @@ def training_flops(config: TokenizerConfig, resolution: int) -> float:
     flops, look_up = tokenizer_flops(config, resolution), _look_up_flops(config, resolution)
     entropy = config.latent_tokens(resolution) * bottleneck_numbers(config.bottleneck).entropy_flops
     return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up + entropy
+
+
+# --- a stand-in teacher ---
+
+
+def classifier_params(config: ClassifierTeacher, classes: int) -> int:
+    """Parameters of a classifier that stands in for a pretrained teacher."""
+    width = config.size.width
+    return (3 * config.patch**2 + 1) * width + _vit_params(config.size) + (width + 1) * classes
+
+
+def classifier_flops(config: ClassifierTeacher, resolution: int, classes: int) -> int:
+    """FLOPs of one image's forward pass; for its patch features alone, 0 ``classes``."""
+    width, tokens = config.size.width, (resolution // config.patch) ** 2
+    outside = 2 * tokens * width * (3 * config.patch**2 + classes)
+    return outside + _transformer_flops(config.size, vit_mlp_width(width), tokens)
 
 
 # --- probes ---

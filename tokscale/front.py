@@ -24,7 +24,7 @@ SERVICES = "tokscale.services"
 # In the order of a study; a command that is not listed comes last.
 _ORDER = (
     "quickstart", "run", "plan", "status", "logs", "retry", "results", "fit", "next", "compare", "plot", "report",
-    "presets", "schema",
+    "presets", "weights", "schema",
 )  # fmt: skip
 
 

@@ -10,12 +10,43 @@ from __future__ import annotations
 from functools import cache
 from typing import NamedTuple
 
-from tokscale.losses_config import LossesConfig, PatchDiscriminator, used
+from tokscale.formulas import classifier_flops, classifier_params
+from tokscale.losses_config import ClassifierTeacher, LossesConfig, PatchDiscriminator, SemanticLoss, used
 from tokscale.tally import Tally, activation, attention, convolution, linear, mlp, norm, total
 
-_VGG_16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))  # channels between poolings
-_DINOV2_WIDTH, _DINOV2_DEPTH, _DINOV2_PATCH = 768, 12, 14  # ViT-B (Oquab et al. 2023)
-_SEEN_AT, _PRETRAINED_AT = 224, 518  # pixels a side: what GigaTok shows it, and what its positions were learned for
+Levels = tuple[tuple[int, ...], ...]
+"""channels of the convolutions between poolings"""
+VGG_16: Levels = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
+RANDOM_VGG: Levels = ((16,), (32,), (64,))
+PERCEPTUAL: dict[str, Levels] = {"lpips": VGG_16, "random-vgg": RANDOM_VGG}
+
+
+class Dinov2Size(NamedTuple):
+    """A ViT of DINOv2 (Oquab et al. 2023), by its numbers."""
+
+    architecture: str
+    """its name in the authors' repository"""
+    width: int
+    depth: int
+    registers: int
+    """tokens that belong to no patch (Darcet et al. 2023)"""
+    swiglu: int | None = None
+    """hidden width of a SwiGLU in place of the MLP"""
+
+
+def _dinov2_sizes() -> dict[str, Dinov2Size]:
+    plain = {"s": (384, 12, None), "b": (768, 12, None), "l": (1024, 24, None), "g": (1536, 40, 4096)}
+    found = {}
+    for letter, (width, depth, swiglu) in plain.items():
+        found[f"dinov2-{letter}"] = Dinov2Size(f"dinov2_vit{letter}14", width, depth, 0, swiglu)
+        found[f"dinov2-{letter}-reg"] = Dinov2Size(f"dinov2_vit{letter}14_reg", width, depth, 4, swiglu)
+    return found
+
+
+DINOV2: dict[str, Dinov2Size] = _dinov2_sizes()
+DINOV2_PATCH, DINOV2_SIDE = 14, 224
+"""pixels a side of a patch, and of the image as GigaTok shows it, whatever the data's resolution"""
+_PRETRAINED_AT = 518  # pixels a side that its positions were learned for
 PASSES_BESIDE, PASSES_ADVERSARIAL = 3, 8
 
 
@@ -39,29 +70,32 @@ class LossCosts(NamedTuple):
         return self.alignment_params + self.discriminator_params
 
 
-def loss_costs(losses: LossesConfig, decoder_width: int, cells: int, resolution: int) -> LossCosts:
-    """What losses beyond pixels and bottleneck cost, for a decoder of ``cells`` tokens of this width."""
-    perceptual = vgg_16(resolution) if used(losses.perceptual) else Tally()
-    gan, semantic = used(losses.gan), used(losses.semantic)
+def loss_costs(losses: LossesConfig, decoder_width: int, cells: int, resolution: int, classes: int) -> LossCosts:
+    """What losses beyond pixels and bottleneck cost, for a decoder of ``cells`` tokens of this width.
+
+    ``classes`` of the data count in a stand-in teacher's last layer.
+    """
+    perceptual, gan, semantic = used(losses.perceptual), used(losses.gan), used(losses.semantic)
+    seeing = distance_network(PERCEPTUAL[perceptual.kind], resolution) if perceptual else Tally()
     judge = discriminator(gan.discriminator, resolution) if gan else Tally()
-    teacher = dinov2_b() if semantic else Tally()
-    aligned = alignment(decoder_width, cells) if semantic else Tally()
+    teacher = teacher_tally(semantic, resolution, classes) if semantic else Tally()
+    aligned = alignment(decoder_width, cells, teacher_width(semantic)) if semantic else Tally()
     return LossCosts(
-        always=float(PASSES_BESIDE * (perceptual.flops + aligned.flops) + teacher.flops),
+        always=float(PASSES_BESIDE * (seeing.flops + aligned.flops) + teacher.flops),
         adversarial=float(PASSES_ADVERSARIAL * judge.flops),
         alignment_params=aligned.params,
         discriminator_params=judge.params,
-        frozen_params=perceptual.params + teacher.params,
+        frozen_params=seeing.params + teacher.params,
         # of the reconstruction by the frozen network, of image and reconstruction by the discriminator
-        kept=perceptual.kept + 2 * judge.kept + aligned.kept,
+        kept=seeing.kept + 2 * judge.kept + aligned.kept,
     )
 
 
 @cache
-def vgg_16(resolution: int) -> Tally:
-    """The thirteen convolutions of VGG-16 (Simonyan & Zisserman 2014); the few weights of LPIPS itself are left out."""
+def vgg(levels: Levels, resolution: int) -> Tally:
+    """The convolutions of a VGG (Simonyan & Zisserman 2014), each with a ReLU."""
     parts, inputs, side = [], 3, resolution
-    for level in _VGG_16:
+    for level in levels:
         for outputs in level:
             parts += [convolution(inputs, outputs, side), activation(outputs, side * side)]
             inputs = outputs
@@ -69,19 +103,49 @@ def vgg_16(resolution: int) -> Tally:
     return total(parts)
 
 
-@cache
-def dinov2_b(resolution: int = _SEEN_AT) -> Tally:
-    """DINOv2's ViT-B: a class token, learned positions, layer scales."""
-    width, patches = _DINOV2_WIDTH, (resolution // _DINOV2_PATCH) ** 2
-    tokens = patches + 1
-    block = [norm(width, tokens) * 2, attention(width, tokens), mlp(width, 4 * width, tokens), Tally(2 * width)]
-    learned = 3 + (_PRETRAINED_AT // _DINOV2_PATCH) ** 2  # class, its position, the patches' positions, the mask token
-    embedded = linear(3 * _DINOV2_PATCH**2, width, patches) + Tally(params=learned * width)
-    return embedded + total(block) * _DINOV2_DEPTH + norm(width, tokens)
+def vgg_16(resolution: int) -> Tally:
+    """The thirteen convolutions of VGG-16."""
+    return vgg(VGG_16, resolution)
+
+
+def distance_network(levels: Levels, resolution: int) -> Tally:
+    """A VGG and LPIPS' weight of each channel that is compared."""
+    return vgg(levels, resolution) + Tally(params=sum(level[-1] for level in levels))
+
+
+def teacher_width(semantic: SemanticLoss) -> int:
+    """Channels of the teacher's patch features."""
+    features = semantic.features
+    return features.size.width if isinstance(features, ClassifierTeacher) else DINOV2[features].width
+
+
+def teacher_tally(semantic: SemanticLoss, resolution: int, classes: int) -> Tally:
+    """The frozen teacher, which sees each image once."""
+    features = semantic.features
+    if not isinstance(features, ClassifierTeacher):
+        return dinov2(features)
+    return Tally(classifier_params(features, classes), classifier_flops(features, resolution, 0))
 
 
 @cache
-def alignment(width: int, cells: int, features: int = _DINOV2_WIDTH) -> Tally:
+def dinov2(name: str, resolution: int = DINOV2_SIDE) -> Tally:
+    """A ViT of DINOv2: a class token, learned positions, layer scales, registers or none."""
+    size = DINOV2[name]
+    width, patches = size.width, (resolution // DINOV2_PATCH) ** 2
+    tokens = patches + 1 + size.registers
+    if size.swiglu is None:
+        feeding = mlp(width, 4 * width, tokens)
+    else:
+        feeding = linear(width, 2 * size.swiglu, tokens) + linear(size.swiglu, width, tokens)
+    block = [norm(width, tokens) * 2, attention(width, tokens), feeding, Tally(2 * width)]
+    # class token, its position, the patches' positions, mask token
+    learned = 3 + (_PRETRAINED_AT // DINOV2_PATCH) ** 2 + size.registers
+    embedded = linear(3 * DINOV2_PATCH**2, width, patches) + Tally(params=learned * width)
+    return embedded + total(block) * size.depth + norm(width, tokens)
+
+
+@cache
+def alignment(width: int, cells: int, features: int) -> Tally:
     """GigaTok's MLP from the decoder's features to the frozen network's: two hidden layers of four times the width."""
     hidden = 4 * width
     parts = [
@@ -96,15 +160,16 @@ def alignment(width: int, cells: int, features: int = _DINOV2_WIDTH) -> Tally:
 
 @cache
 def discriminator(config: PatchDiscriminator, resolution: int) -> Tally:
-    """4 x 4 convolutions; all but the first and the last have a batch norm in place of a bias (Isola et al. 2017)."""
+    """4 x 4 convolutions; all but the first and the last have a norm in place of a bias (Isola et al. 2017)."""
     inputs, outputs, side = 3, config.width, resolution
     parts = [convolution(inputs, outputs, side, kernel=4, stride=2), activation(outputs, (side // 2) ** 2)]
     side //= 2
+    normed = config.norm != "none"
     for level in range(1, config.depth + 1):
         inputs, outputs = outputs, config.width * min(2**level, 8)
         last = level == config.depth  # the last one moves by single pixels
         out_side = side - 1 if last else side // 2
-        parts.append(convolution(inputs, outputs, side, kernel=4, out_side=out_side, bias=False))
+        parts.append(convolution(inputs, outputs, side, kernel=4, out_side=out_side, bias=not normed))
         side = out_side
-        parts += [norm(outputs, side * side), activation(outputs, side * side)]
+        parts += [norm(outputs, side * side)] * normed + [activation(outputs, side * side)]
     return total([*parts, convolution(outputs, 1, side, kernel=4, out_side=side - 1)])

@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Literal, Protocol, TypeVar
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
-from tokscale.fields import Config, CountOrZero, Natural, NonNegative, Positive
+from tokscale.fields import Config, Count, CountOrZero, Natural, NonNegative, Positive, Seed, kind_of
+from tokscale.tokenizer_config import VitSize
+
+# --- perceptual ---
 
 
-class PerceptualLoss(Config):
+class FeatureDistance(Config):
+    """A distance in the features of a frozen network, by its kind."""
+
+    kind: str
+    weight: NonNegative = 1.0
+
+
+class LpipsLoss(FeatureDistance):
     """LPIPS (Zhang et al. 2018): distance of a frozen VGG-16's features of reconstruction and image."""
 
     kind: Literal["lpips"] = "lpips"
-    weight: NonNegative = 1.0
+
+
+class RandomVggLoss(FeatureDistance):
+    """A stand-in for LPIPS where no weights are: the same distance in a small fixed random network."""
+
+    kind: Literal["random-vgg"]
+
+
+PerceptualLoss = Annotated[
+    Annotated[LpipsLoss, Tag("lpips")] | Annotated[RandomVggLoss, Tag("random-vgg")], kind_of("lpips")
+]
+
+
+# --- adversarial ---
 
 
 class PatchDiscriminator(Config):
@@ -24,12 +48,23 @@ class PatchDiscriminator(Config):
     """channels of the first convolution; they double from one to the next, up to eight times as many"""
     depth: Natural = 3
     """convolutions that halve the image"""
+    norm: Literal["batch", "group", "none"] = Field(default="batch", json_schema_extra={"since": "0.2"})
+    """group norm and none judge each image by itself"""
+    norm_images: Natural = Field(default=16, json_schema_extra={"since": "0.2"})
+    """images that share the statistics of a batch norm: consecutive ones of the global batch"""
+
+    @property
+    def smallest(self) -> int:
+        """Pixels a side below which nothing is left to judge."""
+        return 3 << self.depth
 
 
 class GanLoss(Config):
-    """A discriminator between images and reconstructions, trained beside the tokenizer; hinge loss."""
+    """A discriminator between images and reconstructions, trained beside the tokenizer."""
 
     weight: NonNegative = 0.5
+    """of the tokenizer's side of the loss"""
+    loss: Literal["hinge", "non-saturating"] = Field(default="hinge", json_schema_extra={"since": "0.2"})
     start: CountOrZero = 0
     """images that the tokenizer has seen before the discriminator joins"""
     lr: Positive | None = None
@@ -37,16 +72,59 @@ class GanLoss(Config):
     discriminator: PatchDiscriminator = PatchDiscriminator()
 
 
+# --- semantic ---
+
+Dinov2 = Literal["dinov2-s", "dinov2-b", "dinov2-l", "dinov2-g", "dinov2-s-reg", "dinov2-b-reg", "dinov2-l-reg",
+                 "dinov2-g-reg"]  # fmt: skip
+
+
+class ClassifierTeacher(Config):
+    """A stand-in for DINOv2 where no weights are: a small ViT that learns the data's classes, in a stage of its own.
+
+    AdamW with 5 % warm-up, a half cosine, weight decay 0.05.
+    """
+
+    kind: Literal["classifier"]
+    size: VitSize = Field(default="micro", validate_default=True)
+    patch: Natural = 4
+    images: Count = 256_000
+    batch_size: Count = 128
+    lr: Positive = 1e-3
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: Seed = 0
+    """of the teacher alone: trials of all seeds share it"""
+
+
+def _named_or_trained(value: object) -> object:
+    if isinstance(value, str):
+        return "dinov2"
+    return value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+
+
+Teacher = Annotated[
+    Annotated[Dinov2, Tag("dinov2")] | Annotated[ClassifierTeacher, Tag("classifier")],
+    Discriminator(_named_or_trained),
+]
+
+
 class SemanticLoss(Config):
     """Cosine similarity of a frozen network's patch features and an MLP on the decoder's (GigaTok 4.2)."""
 
     weight: NonNegative = 0.5
-    features: Literal["dinov2-b"] = "dinov2-b"
+    features: Teacher = "dinov2-b"
     layer: Natural = 3
     """block of the decoder's transformer whose output is aligned, counted from 1"""
 
 
-_Weighted = TypeVar("_Weighted", PerceptualLoss, GanLoss, SemanticLoss)
+# --- all of them ---
+
+
+class _Weighted(Protocol):
+    @property
+    def weight(self) -> float: ...
+
+
+_Section = TypeVar("_Section", bound=_Weighted)
 
 
 class LossesConfig(Config):
@@ -57,7 +135,36 @@ class LossesConfig(Config):
     gan: GanLoss | None = Field(default=None, json_schema_extra={"since": "0.2"})
     semantic: SemanticLoss | None = Field(default=None, json_schema_extra={"since": "0.2"})
 
+    def check(self, resolution: int, decoder_depth: int, classes: int | None) -> None:
+        """Raise ``ValueError`` when these losses cannot be taken of such images and such a decoder.
 
-def used(section: _Weighted | None) -> _Weighted | None:
+        ``classes`` of the data are None where only the data could tell.
+        """
+        semantic, gan = self.semantic, self.gan
+        if semantic is not None and semantic.layer > decoder_depth:
+            raise ValueError(
+                f"losses.semantic.layer {semantic.layer} is beyond the {decoder_depth} blocks of tokenizer.decoder"
+            )
+        teacher = stand_in_teacher(self)
+        if teacher is not None and resolution % teacher.patch:
+            raise ValueError(
+                f"losses.semantic.features.patch {teacher.patch} does not divide data.resolution {resolution}"
+            )
+        if teacher is not None and classes == 1:
+            raise ValueError("losses.semantic.features: a classifier needs data of 2 or more classes, not 1")
+        if gan is not None and resolution < gan.discriminator.smallest:
+            raise ValueError(
+                f"losses.gan.discriminator.depth {gan.discriminator.depth} leaves nothing to judge of data.resolution "
+                f"{resolution}: it takes {gan.discriminator.smallest} pixels or more"
+            )
+
+
+def used(section: _Section | None) -> _Section | None:
     """The section of a loss that takes part; None where it is absent or weighs nothing."""
     return section if section is not None and section.weight > 0 else None
+
+
+def stand_in_teacher(losses: LossesConfig) -> ClassifierTeacher | None:
+    """The teacher that has to be trained first; None where there is none."""
+    semantic = used(losses.semantic)
+    return semantic.features if semantic is not None and isinstance(semantic.features, ClassifierTeacher) else None

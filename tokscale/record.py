@@ -93,6 +93,8 @@ COLUMNS: dict[str, Column] = _columns(
     Column("recall", "measure", "Recall", "", "higher"),
     Column("gfvd", "measure", "gFVD", "", "lower"),
     Column("cfg_scale", "identity", "CFG scale", definition="classifier-free guidance of the generated images"),
+    Column("teacher_accuracy", "measure", "Stand-in teacher accuracy", "", "higher",
+           "share of validation images whose class the classifier names that stands in for a pretrained teacher"),
     Column("ar_linear_accuracy", "measure", "AR linear accuracy", "", "higher"),
     Column("tokenizer_linear_accuracy", "measure", "Tokenizer linear accuracy", "", "higher"),
     Column("skipped_files", "budget", "Skipped files", "", "lower", "files of the data set that could not be read"),

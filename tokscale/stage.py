@@ -17,10 +17,10 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from tokscale.config import Config, TrialConfig
+from tokscale.config import Config, TrialConfig, stand_in_teacher
 from tokscale.record import RECORD_NAME
 
-KINDS = ("tokenizer", "reconstruction", "latents", "probe", "generation")
+KINDS = ("teacher", "tokenizer", "reconstruction", "latents", "probe", "generation")
 _SECTION_NAMES = tuple(TrialConfig.model_fields)
 ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
 
@@ -155,9 +155,15 @@ class TrialStages:
     def _stages(self, trial: TrialConfig, written: Mapping[str, tuple[Any, str]]) -> list[Stage]:
         # What is only ever used for measuring is no part of a trained tokenizer.
         training = {**written, "data": self._section(trial.data, for_training=True)}
-        tokenizer = self._stage("tokenizer", training, ("data", "losses", "seed", "tokenizer", "training"), {})
+        stand_in, stages = stand_in_teacher(trial.losses), []
+        if stand_in is not None:
+            training["teacher"] = self._section(stand_in)
+            stages.append(self._stage("teacher", training, ("data", "teacher"), {}))
+        of_teacher = {stage.kind: stage.id for stage in stages}
+        names = ("data", "losses", "seed", "tokenizer", "training")
+        tokenizer = self._stage("tokenizer", training, names, of_teacher)
         of_tokenizer = {"tokenizer": tokenizer.id}
-        stages = [tokenizer, self._stage("reconstruction", written, ("data", "evaluation"), of_tokenizer)]
+        stages += [tokenizer, self._stage("reconstruction", written, ("data", "evaluation"), of_tokenizer)]
         if trial.probe is None:
             return stages
         latents = self._stage("latents", written, ("data", "latents"), of_tokenizer)

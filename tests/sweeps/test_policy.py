@@ -23,9 +23,9 @@ ALWAYS, NEVER = 10**6, 0
 # how often a stage that ends so time after time is submitted again by itself
 TIMES = {
     None: ALWAYS, "interrupted": ALWAYS, "preempted": ALWAYS, "time limit": ALWAYS, "node": 5, "out of memory": 6,
-    "host memory": 4, "killed": 3, "lost": 3, "store": 3, "diverged": NEVER, "data": NEVER, "config": NEVER,
-    "code": NEVER, "crash": NEVER, "launch": NEVER, "no progress": NEVER, "cancelled": NEVER, "blocked": NEVER,
-    "a word of a later version": NEVER,
+    "host memory": 4, "killed": 3, "lost": 3, "store": 3, "diverged": NEVER, "data": NEVER, "weights": NEVER,
+    "config": NEVER, "code": NEVER, "crash": NEVER, "launch": NEVER, "no progress": NEVER, "cancelled": NEVER,
+    "blocked": NEVER, "a word of a later version": NEVER,
 }  # fmt: skip
 
 

@@ -104,6 +104,22 @@ def test_without_a_terminal_every_trial_has_a_row(forty):
     assert max(map(len, lines)) <= 120
 
 
+def test_what_a_running_stage_warns_of_stands_above_the_table(forty, tmp_path):
+    plan, store = forty
+    key = key_of(plan, 7, "tokenizer")
+    words = "the codebook collapses: a batch uses 0.05 of the codes"
+    path = Store(tmp_path).stages / key / "progress.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"done": 10, "total": 20, "time": 1.0, "loss": 0.5, "warning": words}) + "\n")
+    look = look_at(plan, {key: running()}, readings=readings(Store(tmp_path), [key]))
+    found = [line for line in shown(look, store) if words in line]
+    assert found == [f"trial 7 (pico-pico/4 n16 kl2): {words}"]
+    stage = json.loads(status_json(look, store))["table"][6]["stages"]["tokenizer"]
+    assert stage["warning"] == words
+    over = look_at(plan, {key: StageStatus(StageState.done)}, readings=look.readings)
+    assert not any(words in line for line in shown(over, store))
+
+
 def test_what_runs_and_what_failed_comes_first(forty):
     plan, store = forty
     statuses = {stage.key: StageStatus(StageState.done) for stage in plan.trials[0].stages}

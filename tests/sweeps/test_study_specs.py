@@ -12,7 +12,7 @@ import pytest
 from sweeps.grid import expand
 from sweeps.spec import load_spec
 from tokscale import cost
-from tokscale.config import AutoregressiveProbe, LossesConfig, TrialConfig, missing_parts
+from tokscale.config import AutoregressiveProbe, LossesConfig, TrialConfig
 from tokscale.parsing import parse
 
 SPECS = Path(str(files("sweeps") / "specs"))
@@ -48,11 +48,6 @@ def test_a_study_costs_what_its_comment_says(name):
     assert len(found) == number
     assert hours(found, "tokenizer") == pytest.approx(tokenizers, abs=1)
     assert hours(found, "probe") == pytest.approx(probes, abs=1)
-
-
-@pytest.mark.parametrize(("name", "runnable"), [(name, name.startswith("vitok")) for name in STUDIES])
-def test_who_can_be_run_and_who_only_planned(name, runnable):
-    assert {not missing_parts(trial.config) for trial in trials(name)} == {runnable}
 
 
 def published(name):

@@ -27,7 +27,7 @@ from sweeps.submission import Submission, living, submit, submitting_alone
 from tokscale import claim
 from tokscale.errors import StoreError, UsageError
 from tokscale.record import Record, write_record
-from tokscale.stage import KINDS, Stage, identity_of
+from tokscale.stage import Stage, identity_of
 
 PROFILE = ClusterProfile("lab", partition="main", memory_per_gpu_gb=8, max_minutes=60, tflops=1.0)
 
@@ -70,7 +70,7 @@ def test_a_dry_run_shows_every_array_and_changes_nothing(plan, store, tmp_path):
 def test_the_json_of_a_submission_holds_what_its_words_do(plan, store):
     made = submit(plan, store, PROFILE, dry_run=True)
     content = json.loads(submission_words.as_json(made))
-    assert content["submitted"] == dict.fromkeys(KINDS, 3)
+    assert content["submitted"] == dict.fromkeys((stage.kind for stage in plan.trials[0].stages), 3)
     assert sum(one["elements"] for one in content["sbatch"]) == 15
     assert (content["sweep"], content["cluster"], content["remaining"]) == ("small", "lab", 0)
 

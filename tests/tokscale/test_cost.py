@@ -15,13 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from tokscale import cost
 from tokscale.config import (
     AutoregressiveProbe,
+    ClassifierTeacher,
     FSQBottleneck,
     GanLoss,
     GenerationConfig,
     ImageFolderData,
     KLBottleneck,
     LossesConfig,
-    PerceptualLoss,
+    LpipsLoss,
     ProceduralData,
     SemanticLoss,
     TrainingConfig,
@@ -30,7 +31,8 @@ from tokscale.config import (
     VQBottleneck,
 )
 from tokscale.data.latents import LatentSpec
-from tokscale.loss_formulas import dinov2_b, discriminator, vgg_16
+from tokscale.formulas import classifier_flops
+from tokscale.loss_formulas import dinov2, discriminator, vgg_16
 from tokscale.models.tokenizer import build_tokenizer
 from tokscale.probes.autoregressive import AutoregressiveProbe as ProbeModule
 from tokscale.record import COLUMNS
@@ -182,10 +184,13 @@ def test_what_a_config_cannot_tell_is_absent():
     assert {"codebook_size", "bottleneck_bits"}.isdisjoint(cost.trial_sizes(continuous))
 
 
+TAUGHT = LossesConfig(semantic=SemanticLoss(features=ClassifierTeacher(kind="classifier")))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bottleneck", [KL16, VQ], ids=["kl", "vq"])
 def test_every_stage_has_a_cost(kind, bottleneck):
-    found = cost.stage_cost(kind, TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck)))
+    found = cost.stage_cost(kind, TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck), losses=TAUGHT))
     assert found.flops > 0
     assert found.memory_bytes > 0
     assert found.disk_bytes > 0
@@ -204,11 +209,12 @@ def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not(
     small_and_large = []
     for batch in (32, 64):
         training, probe = TrainingConfig(batch_size=batch), AutoregressiveProbe(training={"batch_size": batch})
-        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe)
+        taught = LossesConfig(semantic=SemanticLoss(features=ClassifierTeacher(kind="classifier", batch_size=batch)))
+        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe, losses=taught)
         small_and_large.append([cost.stage_cost(kind, trial) for kind in KINDS])
     for kind, small, large in zip(KINDS, *small_and_large, strict=True):
         assert (small.fixed_bytes, small.image_bytes) == (large.fixed_bytes, large.image_bytes)
-        trains = kind in ("tokenizer", "probe")
+        trains = kind in ("teacher", "tokenizer", "probe")
         assert (small.batch, large.batch, small.image_bytes > 0) == ((32, 64, True) if trains else (0, 0, False))
 
 
@@ -222,11 +228,16 @@ def test_networks_beside_the_tokenizer_cost_their_passes():
 
     judged = 8 * discriminator(GanLoss().discriminator, 64).flops
     mlp = 2 * 64 * (768 * 3072 + 3072 * 3072 + 3072 * 768)  # of the decoder's 64 tokens
-    assert extra(perceptual=PerceptualLoss()) == pytest.approx(1000 * 3 * vgg_16(64).flops)
-    assert extra(semantic=SemanticLoss()) == pytest.approx(1000 * (dinov2_b(224).flops + 3 * mlp))
+    assert extra(perceptual=LpipsLoss()) == pytest.approx(1000 * 3 * vgg_16(64).flops)
+    assert extra(semantic=SemanticLoss()) == pytest.approx(1000 * (dinov2("dinov2-b", 224).flops + 3 * mlp))
     assert extra(gan=GanLoss()) == pytest.approx(1000 * judged)
     assert extra(gan=GanLoss(start=400)) == pytest.approx(600 * judged)
+    assert extra(gan=GanLoss(start=401)) == pytest.approx(500 * judged)  # it joins between two batches
     assert extra(gan=GanLoss(start=5000)) == 0
+    teacher = ClassifierTeacher(kind="classifier", size="nano")
+    looked = classifier_flops(teacher, 64, 0)
+    small = 2 * 64 * (768 * 3072 + 3072 * 3072 + 3072 * 64)
+    assert extra(semantic=SemanticLoss(features=teacher)) == pytest.approx(1000 * (looked + 3 * small))
 
 
 def test_guidance_samples_twice():

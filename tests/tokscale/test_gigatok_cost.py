@@ -91,7 +91,9 @@ def test_the_alignment_mlp_is_apart_from_what_is_left_behind(decoder, millions):
 
 
 def test_frozen_networks_and_discriminator_have_the_published_sizes():
-    vgg, dino, judge = loss_formulas.vgg_16(224), loss_formulas.dinov2_b(518), loss_formulas.discriminator
+    vgg, dino, judge = loss_formulas.vgg_16(224), loss_formulas.dinov2("dinov2-b", 518), loss_formulas.discriminator
+    for name, millions in {"dinov2-s": 22.06, "dinov2-l": 304.37, "dinov2-g": 1136.48, "dinov2-g-reg": 1136.49}.items():
+        assert loss_formulas.dinov2(name, 518).params / 1e6 == pytest.approx(millions, abs=0.006)
     assert (vgg.params, vgg.flops / 2) == (14_714_688, pytest.approx(15.35e9, rel=1e-3))
     assert dino.params == pytest.approx(86.58e6, rel=1e-4)
     assert dino.flops / 2 == pytest.approx(151.7e9, rel=2e-3)  # multiply-accumulates at 518 pixels

@@ -1,11 +1,11 @@
-"""What a spec may ask for before it can be trained: planned like anything else, refused in words where it would run."""
+"""GigaTok's tokenizers and losses in a spec: planned like anything else, refused in words where they cannot be."""
 
 from __future__ import annotations
 
 import pytest
 
 from tokscale import cost
-from tokscale.config import TrialConfig, missing_parts, refuse_missing_parts
+from tokscale.config import TrialConfig
 from tokscale.errors import ConfigError
 from tokscale.parsing import parse
 from tokscale.stage import stages_of
@@ -26,22 +26,10 @@ def test_a_gigatok_trial_is_planned_with_all_its_stages():
     assert parse(TrialConfig, config.model_dump(mode="json")) == config
 
 
-def test_missing_parts_are_named_and_refused_in_one_message():
-    planned = written({"kind": "gigatok", "bottleneck": {"kind": "vq", "entropy_weight": 5e-3}}, perceptual={}, gan={},
-                      semantic={})  # fmt: skip
-    words = ["losses.perceptual", "losses.gan", "losses.semantic"]
-    assert missing_parts(planned) == words
-    with pytest.raises(ConfigError, match="plan this tokenizer, not train it") as refusal:
-        refuse_missing_parts(planned)
-    assert all(word in str(refusal.value) for word in words)
-
-
-def test_losses_without_weight_are_no_missing_parts():
-    runnable = written({}, perceptual={"weight": 0}, gan={"weight": 0}, semantic={"weight": 0})
-    assert missing_parts(runnable) == []
-    refuse_missing_parts(runnable)
-    assert cost.trial_sizes(runnable)["training_only_params"] == 0
-    assert cost.stage_cost("tokenizer", runnable) == cost.stage_cost("tokenizer", written())
+def test_losses_without_weight_take_no_part():
+    weightless = written({}, perceptual={"weight": 0}, gan={"weight": 0}, semantic={"weight": 0})
+    assert cost.trial_sizes(weightless)["training_only_params"] == 0
+    assert cost.stage_cost("tokenizer", weightless) == cost.stage_cost("tokenizer", written())
 
 
 @pytest.mark.parametrize(
@@ -50,13 +38,21 @@ def test_losses_without_weight_are_no_missing_parts():
         ({"kind": "gigatok", "tokens": 100}, {}, "layout 1d takes a power of two, up to 512"),
         ({"kind": "gigatok", "tokens": 1024}, {}, "layout 1d takes a power of two, up to 512"),
         ({"kind": "gigatok", "layout": "2d", "tokens": 128}, {}, "one token for each of 256 cells"),
-        ({"kind": "gigatok", "encoder": "M"}, {}, "no gigatok size 'M'; one of: pico, nano, micro, mini, tiny, S, B, L, XL, XXL"),
+        (
+            {"kind": "gigatok", "encoder": "M"},
+            {},
+            "no gigatok size 'M'; one of: pico, nano, micro, mini, tiny, S, B, L, XL, XXL",
+        ),
         ({"kind": "gigatok", "patch": 16}, {}, "unknown key 'patch'"),
         ({"kind": "gigatok", "convolution": {"multipliers": [1] * 10}}, {}, "10 levels .* that 512 divides, not 256"),
         ({"kind": "gigatok", "convolution": {"channels": 30}}, {}, "multiple of 4"),
         ({"kind": "gigatok", "convolution": {"chanels": 32}}, {}, "did you mean 'channels'"),
         ({}, {"semantic": {"layer": 13}}, "losses.semantic.layer 13 is beyond the 12 blocks"),
         ({}, {"gan": {"start": "many"}}, "k, M or G"),
+        ({}, {"gan": {"discriminator": {"depth": 7}}}, "depth 7 leaves nothing to judge of data.resolution 256"),
+        ({}, {"semantic": {"features": "dinov3-b"}}, "'dinov2-b'"),
+        ({}, {"semantic": {"features": {"kind": "classifier", "patch": 7}}}, "patch 7 does not divide"),
+        ({}, {"semantic": {"features": {"kind": "clasifier"}}}, "did you mean 'classifier'"),
         ({}, {"perceptual": {"wieght": 1}}, "did you mean 'weight'"),
     ],
 )

@@ -17,7 +17,7 @@ COLUMN_NAMES = """
     bottleneck_floats bottleneck_bits codebook_size pixels_per_float train_images train_flops gpu_seconds
     wall_seconds mse psnr ssim lpips rfid rfd ris rfvd kl_bits_per_image codebook_usage codebook_entropy
     ar_loss ar_bits_per_image ar_bits_per_pixel gfid gfd gis precision recall gfvd cfg_scale
-    ar_linear_accuracy tokenizer_linear_accuracy skipped_files pictures originals samples
+    teacher_accuracy ar_linear_accuracy tokenizer_linear_accuracy skipped_files pictures originals samples
 """
 
 

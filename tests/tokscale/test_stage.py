@@ -21,7 +21,8 @@ def changed(before, after):
 
 
 def test_a_trial_is_a_graph_with_parents_first():
-    stages = stages_of(parse(TrialConfig, SMALL))
+    taught = {"semantic": {"layer": 1, "features": {"kind": "classifier"}}}
+    stages = stages_of(parse(TrialConfig, {**SMALL, "losses": taught}))
     assert tuple(stage.kind for stage in stages) == KINDS
     seen = {}
     for stage in stages:
@@ -45,6 +46,21 @@ def test_a_trial_is_a_graph_with_parents_first():
 )
 def test_a_change_runs_again_only_what_stands_on_it(change, rerun):
     assert changed(ids(), ids(**change)) == rerun
+
+
+def test_a_stand_in_teacher_is_a_stage_that_trials_share():
+    def taught(weight=0.5, seed=0, **teacher):
+        semantic = {"weight": weight, "layer": 1, "features": {"kind": "classifier", **teacher}}
+        return ids(losses={"semantic": semantic}, seed=seed)
+
+    first = taught()
+    assert first.keys() - ids().keys() == {"teacher"}
+    assert {other["teacher"] for other in (taught(weight=0.1), taught(seed=1))} == {first["teacher"]}
+    assert taught(weight=0)["tokenizer"] not in (first["tokenizer"], ids()["tokenizer"])
+    assert "teacher" not in taught(weight=0)
+    assert changed(first, taught(images=1000)) == set(first)
+    named = ids(losses={"semantic": {"layer": 1, "features": "dinov2-s"}})
+    assert "teacher" not in named
 
 
 def test_how_a_value_is_written_does_not_matter():

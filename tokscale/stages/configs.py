@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokscale.config import (
+    ClassifierTeacher,
     Config,
     DataConfig,
     EvaluationConfig,
@@ -13,6 +14,13 @@ from tokscale.config import (
     TokenizerConfig,
     TrainingConfig,
 )
+
+
+class TeacherStage(Config):
+    """Train a classifier that stands in for a pretrained teacher."""
+
+    data: DataConfig
+    teacher: ClassifierTeacher
 
 
 class TokenizerStage(Config):

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from tokscale.data import ImageSet, evaluation_batches, open_images, to_model_range, to_uint8
+from tokscale.errors import WeightsError
+from tokscale.losses.perceptual import PerceptualDistance, lpips
 from tokscale.metrics.codes import CodeHistogram
 from tokscale.metrics.features import open_features
 from tokscale.metrics.frechet import FeatureStatistics, frechet_distance
@@ -19,6 +21,7 @@ from tokscale.pictures import save_strip
 from tokscale.stages.configs import ReconstructionStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.tokenizer import load_tokenizer
+from tokscale.weights import present
 
 _PIXELS_AT_ONCE = 1 << 22
 
@@ -32,10 +35,13 @@ def run(context: Context) -> Measures:
     features = open_features(config.evaluation.features, context.device)
     statistics = FeatureStatistics(features.dim), FeatureStatistics(features.dim)
     codes = CodeHistogram(tokenizer.bottleneck.codebook_size) if tokenizer.bottleneck.codebook_size else None
-    kl_nats, seen = 0.0, 0
+    distance = _lpips(context)
+    kl_nats, seen, apart = 0.0, 0, 0.0
     with torch.inference_mode():
         for number, (originals, reconstructions, nats, indices) in enumerate(_passes(tokenizer, images, context)):
             quality.update(originals, reconstructions)
+            if distance is not None:
+                apart += float(distance(to_model_range(reconstructions), to_model_range(originals)).double().sum())
             for each, batch in zip(statistics, (originals, reconstructions), strict=True):
                 each.update(features.features(batch))
             if codes is not None and indices is not None:
@@ -49,11 +55,24 @@ def run(context: Context) -> Measures:
         **quality.compute(), "rfd": frechet_distance(*statistics), "features": features.name,
         "reference": images.reference, "dataset": config.data.kind, "skipped_files": len(images.skipped),
     }  # fmt: skip
+    if distance is not None:
+        measures["lpips"] = apart / seen
     if codes is not None:
         measures |= codes.compute()
     else:
         measures["kl_bits_per_image"] = kl_nats / seen / math.log(2)
     return measures
+
+
+def _lpips(context: Context) -> PerceptualDistance | None:
+    """LPIPS where the weights are; a damaged file is no reason to go without all other measures."""
+    if present("vgg16") is None:
+        return None
+    try:
+        return lpips("the measure lpips").to(context.device)
+    except WeightsError as error:
+        context.notes.append(f"lpips was not measured: {error.what} ({error.where}: {error.given})")
+        return None
 
 
 def images_at_once(resolution: int) -> int:

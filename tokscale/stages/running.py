@@ -22,7 +22,7 @@ from tokscale import claim
 from tokscale.errors import CancelledError, DivergedError, HeldError, StoppedError, StoreError, TokscaleError
 from tokscale.record import Record, digest, write_record
 from tokscale.stage import StageFolder
-from tokscale.stages import generation, latents, probe, reconstruction, tokenizer
+from tokscale.stages import generation, latents, probe, reconstruction, teacher, tokenizer
 from tokscale.stages.attempts import (
     CANCELLED,
     Past,
@@ -44,13 +44,14 @@ from tokscale.training.stopping import StopFlag, watch_signals
 from tokscale.training.team import Team, call_together, follow
 
 STAGES: Mapping[str, Callable[[Context], Measures]] = {
+    "teacher": teacher.run,
     "tokenizer": tokenizer.run,
     "reconstruction": reconstruction.run,
     "latents": latents.run,
     "probe": probe.run,
     "generation": generation.run,
 }
-TRAINED = ("tokenizer", "probe")
+TRAINED = ("teacher", "tokenizer", "probe")
 """kinds of which all ranks have a part; the others are rank 0's alone"""
 
 

@@ -7,18 +7,21 @@ from safetensors.torch import load_file, save
 
 from tokscale import cost
 from tokscale.bottlenecks.draws import seed_for
-from tokscale.config import MIN_MEASURED, refuse_missing_parts
+from tokscale.config import MIN_MEASURED, ClassifierTeacher, used
 from tokscale.data import ImageSet, open_images, train_batches
 from tokscale.errors import DataError
-from tokscale.losses.reconstruction import reconstruction_loss
 from tokscale.models.tokenizer import Tokenizer, build_tokenizer
 from tokscale.parsing import parse
 from tokscale.record import Record, write_atomically
+from tokscale.stability import read_points
 from tokscale.stage import StageFolder
 from tokscale.stages.configs import TokenizerStage
 from tokscale.stages.context import Context, Measures
+from tokscale.stages.teacher import load_teacher
+from tokscale.teachers.base import VisionTeacher
+from tokscale.teachers.dinov2 import open_dinov2
 from tokscale.training.loop import train
-from tokscale.training.tasks import TokenizerTask
+from tokscale.training.tokenizer_task import TokenizerTask
 
 WEIGHTS = "tokenizer.safetensors"
 
@@ -26,14 +29,15 @@ WEIGHTS = "tokenizer.safetensors"
 def run(context: Context) -> Measures:
     """Train, keep the weights as safetensors, and report sizes and budget spent."""
     config = parse(TokenizerStage, context.config)
-    refuse_missing_parts(config)
     images = open_images(config.data, "train")
     _check_validation(open_images(config.data, "validation"))
     torch.manual_seed(seed_for("initialisation", config.seed))
     tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
-    counted = cost.tokenizer_params(config.tokenizer, config.data.resolution)
-    assert tokenizer.sizes == counted, f"planned sizes {counted} are not the built ones {tokenizer.sizes}"
-    task = TokenizerTask(tokenizer, reconstruction_loss(config.losses), config.training, config.seed)
+    task = TokenizerTask(tokenizer, config, config.seed, _teacher(config, context))
+    sizes = {**tokenizer.sizes, "training_only_params": task.training_only_params}
+    planned = cost.tokenizer_params(config.tokenizer, config.data.resolution)
+    planned["training_only_params"] = cost.loss_sizes(config).trained_params
+    assert sizes == planned, f"planned sizes {planned} are not the built ones {sizes}"
     batch_size, ranks = config.training.batch_size, context.team.ranks
     trained = train(
         task,
@@ -46,8 +50,35 @@ def run(context: Context) -> Measures:
         return {}
     write_atomically(context.artifact(WEIGHTS), save(trained["tokenizer"]))
     context.notes += [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
-    spent = cost.training_flops(config.tokenizer, config.data.resolution) * task.images_seen
-    return {**counted, "train_images": task.images_seen, "train_flops": spent, "skipped_files": len(images.skipped)}
+    context.notes += _notes(config, task, context)
+    spent = cost.tokenizer_training_flops(config)
+    return {**sizes, "train_images": task.images_seen, "train_flops": spent, "skipped_files": len(images.skipped)}
+
+
+def _teacher(config: TokenizerStage, context: Context) -> VisionTeacher | None:
+    """The frozen network of the semantic loss; raises ``WeightsError`` where it is not here."""
+    semantic = used(config.losses.semantic)
+    if semantic is None:
+        return None
+    if isinstance(semantic.features, ClassifierTeacher):
+        return load_teacher(context.parents["teacher"], context.parent_folder("teacher"))
+    return open_dinov2(semantic.features)
+
+
+def _notes(config: TokenizerStage, task: TokenizerTask, context: Context) -> list[str]:
+    """What the record has to say of how this was trained: stand-ins, layouts that matter, and signs of a collapse."""
+    notes, losses = task.notes(config.training.batch_size // context.team.ranks.world), config.losses
+    notes += task.warnings(read_points(context.folder.progress))
+    perceptual = used(losses.perceptual)
+    if perceptual is not None and perceptual.kind == "random-vgg":
+        notes.append("the perceptual loss was taken in a small random network (random-vgg), a stand-in for LPIPS")
+    if "teacher" in context.parents:
+        accuracy = float(context.parents["teacher"].measures["teacher_accuracy"])
+        notes.append(
+            f"the decoder was aligned with a classifier of these very classes (accuracy {accuracy:.3f}), a stand-in "
+            "for DINOv2"
+        )
+    return notes
 
 
 def _check_validation(images: ImageSet) -> None:

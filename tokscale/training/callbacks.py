@@ -13,9 +13,12 @@ import lightning.pytorch as pl
 
 from tokscale.errors import DivergedError, StoppedError
 from tokscale.record import cannot_write
+from tokscale.stability import Point, point
 from tokscale.training.stopping import StopFlag
 from tokscale.training.tasks import Task
 from tokscale.training.team import Team
+
+_MOST_POINTS = 2000  # of the past that warnings are read off
 
 
 class Budget(pl.Callback):
@@ -32,12 +35,16 @@ class Budget(pl.Callback):
 
 
 class Progress:
-    """Appends how far the training is to ``progress.jsonl``, at most once in ``interval`` seconds and at the end."""
+    """Appends how far the training is to ``progress.jsonl``, at most once in ``interval`` seconds and at the end.
+
+    A line carries a ``warning`` where the task sees signs of trouble in the lines of this attempt.
+    """
 
     def __init__(self, path: Path, interval: float = 2.0) -> None:
         self.path, self.interval = path, interval
         self._last = -float("inf")
         self._mark: tuple[float, int] | None = None
+        self._past: list[Point] = []
 
     def due(self, images_seen: int) -> bool:
         now = time.monotonic()
@@ -53,6 +60,11 @@ class Progress:
         if now > self._mark[0]:
             line["per_second"] = round((task.images_seen - self._mark[1]) / (now - self._mark[0]), 2)
         line |= {name: float(f"{value:.6g}") for name, value in losses.items()}
+        self._past.append(point(line))
+        if len(self._past) > _MOST_POINTS:
+            del self._past[1::2]
+        if warnings := task.warnings(self._past):
+            line["warning"] = "; ".join(warnings)
         append_line(self.path, line)
 
 

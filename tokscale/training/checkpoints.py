@@ -93,7 +93,7 @@ class FolderCheckpoints(CheckpointIO):
             state["state_dict"] = load_file(folder / WEIGHTS)
         return state
 
-    def load_parts(self, folder: Path, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    def load_parts(self, folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         """Load into this rank's parts of ``tensors``, from a checkpoint of any layout; returns the rest of it."""
         state = _state(folder)
         if parts.are_in(folder):
@@ -101,7 +101,7 @@ class FolderCheckpoints(CheckpointIO):
         else:
             state["state_dict"] = load_file(folder / WEIGHTS)
             known = parts.named_tensors(state.pop("state_dict"), state["optimizer_states"])
-            for name, tensor in tensors.items():
+            for name, tensor in parts.stored(tensors, known).items():
                 parts.fill(tensor, known[name])
         return state
 

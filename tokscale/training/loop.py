@@ -95,7 +95,7 @@ def train(
         raise ConfigError("a batch cannot be shared equally", where="training.batch_size", given=config.batch_size,
                           allowed=f"a multiple of the number of ranks, {ranks.world}")  # fmt: skip
     share = config.batch_size // ranks.world
-    task.micro_batch = min(setting.runtime.micro_batch or share, share)
+    task.micro_batch = task.pass_size(share, setting.runtime.micro_batch)
     # Rank 0 looks for all: on a network file system, another node may not see the newest yet.
     checkpoint = setting.team.shared(newest_checkpoint(folder.checkpoints, setting.id) if ranks.first else None)
     start = _step_of(checkpoint)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict_loader import load as load_in_place
 from torch.distributed.checkpoint.state_dict_saver import save as save_together
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from tokscale.errors import StoreError
 from tokscale.record import digest
 
 FOLDER = "parts"
@@ -48,9 +49,17 @@ def save(tensors: Mapping[str, Tensor], folder: Path) -> dict[str, dict[str, Any
     return {name: value for files in everyone for name, value in files.items()}
 
 
-def load(tensors: dict[str, Tensor], folder: Path) -> None:
+def load(tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Load this rank's parts in place, with all other ranks, however many wrote them."""
-    load_in_place(tensors, storage_reader=FileSystemReader(folder / FOLDER))
+    reader = FileSystemReader(folder / FOLDER)
+    load_in_place(stored(tensors, reader.read_metadata().state_dict_metadata), storage_reader=reader)
+
+
+def stored(tensors: Mapping[str, Tensor], known: Collection[str]) -> dict[str, Tensor]:
+    """Those of some named tensors that a checkpoint has: all but the moments of an optimizer that had not stepped."""
+    if missing := [name for name in tensors if name not in known and not name.startswith("optimizer/")]:
+        raise StoreError("a checkpoint lacks weights of this model", given=missing[0])
+    return {name: tensor for name, tensor in tensors.items() if name in known}
 
 
 def load_whole(folder: Path) -> dict[str, Tensor]:

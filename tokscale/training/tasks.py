@@ -1,4 +1,4 @@
-"""What is trained, as LightningModules: one for every tokenizer, one for every probe on cached latents.
+"""What is trained, as LightningModules: what they share, and those of probes and of stand-in teachers.
 
 A new bottleneck, loss or backbone never needs a new one: the parts say their losses, the task adds them up.
 """
@@ -6,13 +6,14 @@ A new bottleneck, loss or backbone never needs a new one: the parts say their lo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
@@ -20,8 +21,9 @@ from tokscale.bottlenecks.draws import Draws, seed_for
 from tokscale.config import TrainingConfig
 from tokscale.data import to_model_range
 from tokscale.errors import DivergedError
-from tokscale.models.tokenizer import Tokenizer
 from tokscale.probes import AutoregressiveProbe, draw_tokens
+from tokscale.stability import Point
+from tokscale.teachers.classifier import Classifier
 from tokscale.training.optimization import build_optimizer, learning_rate
 from tokscale.training.sharding import average_whole_gradients, clip_gradients, is_sharded, whole_state
 
@@ -60,18 +62,31 @@ class Task(pl.LightningModule, ABC):
         """Images over all ranks since the start of training, earlier attempts included."""
         return self.step * self.training_config.batch_size
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return build_optimizer(self, self.training_config)
+    def configure_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [build_optimizer(self, self.training_config)]
+
+    def learning_rates(self) -> list[float]:
+        """The step's learning rate of each optimizer."""
+        return [learning_rate(self.step, self.training_config)]
+
+    def takes_part(self, number: int) -> bool:
+        """Whether an optimizer steps in this step."""
+        return True
+
+    def name_of_norm(self, number: int) -> str:
+        """How the norm of an optimizer's gradients is called in the progress file."""
+        return "gradient_norm"
 
     def on_train_batch_start(self, batch: Part, batch_idx: int) -> None:
-        rate = learning_rate(self.step, self.training_config)
-        for optimizer in self.trainer.optimizers:
+        for optimizer, rate in zip(self.trainer.optimizers, self.learning_rates(), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate
 
     def training_step(self, batch: Part, batch_idx: int) -> None:
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
+        found: Any = self.optimizers()
+        optimizers = found if isinstance(found, list) else [found]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
         self.losses = {}
         share = _images(batch)
         key = seed_for("step", self.seed, self.step)
@@ -82,30 +97,48 @@ class Task(pl.LightningModule, ABC):
             losses, watched = self.losses_of(part, Draws(key, place))
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             weight = _images(part) / share
-            self._keep({"loss": total, **losses, **watched}, weight)
-            with self._syncing(start + _images(part) == share), self._full_precision():
+            self.keep({"loss": total, **losses, **watched}, weight)
+            with self._syncing(start + _images(part) == share), self.full_precision():
                 self.manual_backward(total * weight)
-        with self._full_precision():
+            self.after_pass(weight)
+        with self.full_precision():
             self.finish_step()
-            optimizer.step()
+            for number, optimizer in enumerate(optimizers):
+                if self.takes_part(number):
+                    optimizer.step()
 
     @abstractmethod
     def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
         """The losses to add up, means over the images of ``part``, and what else is to be watched."""
 
+    def after_pass(self, weight: float) -> None:
+        """What follows each backward pass; ``weight`` is the share that its images have in this rank's step."""
+        return
+
     def finish_step(self) -> None:
-        """What follows the last backward pass of a step, before the optimizer's step."""
+        """What follows the last backward pass of a step, before the optimizers' steps."""
+        return
+
+    def pass_size(self, share: int, asked: int | None) -> int:
+        """Images of a rank's share that pass at once, when so many may."""
+        return min(asked or share, share)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         if is_sharded(self):
-            average_whole_gradients(self.parameters())
+            average_whole_gradients(parameters)
         # Lightning refuses to clip for a fused optimizer under autocast, because of a scaler that bf16 does not need.
         bound = self.training_config.gradient_clip or float("inf")
-        self.losses["gradient_norm"] = clip_gradients(self.parameters(), bound).detach()
+        number = next(place for place, known in enumerate(self.trainer.optimizers) if known is optimizer)
+        self.losses[self.name_of_norm(number)] = clip_gradients(parameters, bound).detach()
 
     def on_train_end(self) -> None:
         # Now, while the ranks that hold the parts are still connected, and their devices are still at work.
         self.trained = whole_state(self, kept=self.global_rank == 0)
+
+    def warnings(self, past: Sequence[Point]) -> list[str]:
+        """Signs of trouble, in words, in what progress lines said so far."""
+        return []
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task"] = {"step": self.step}
@@ -132,7 +165,7 @@ class Task(pl.LightningModule, ABC):
             )  # fmt: skip
         return values
 
-    def _keep(self, values: Named, weight: float) -> None:
+    def keep(self, values: Named, weight: float) -> None:
         """Add the values of a micro-batch, detached, to the means over this rank's share."""
         for name, value in values.items():
             self.losses[name] = self.losses.get(name, 0.0) + value.detach() * weight
@@ -145,46 +178,10 @@ class Task(pl.LightningModule, ABC):
         blocked: AbstractContextManager[None] = strategy.block_backward_sync()
         return blocked
 
-    def _full_precision(self) -> torch.autocast:
+    def full_precision(self) -> torch.autocast:
         # The whole step runs under autocast, which is meant for forward passes: it would also round what the backward
         # pass multiplies for the parts that asked for float32.
         return torch.autocast(self.device.type, enabled=False)
-
-
-class TokenizerTask(Task):
-    """Trains a tokenizer: pixel loss of the reconstruction plus whatever its bottleneck asks for."""
-
-    def __init__(
-        self, tokenizer: Tokenizer, reconstruction_loss: Callable[[Tensor, Tensor], Tensor],
-        config: TrainingConfig, seed: int,
-    ) -> None:  # fmt: skip
-        super().__init__(config, seed)
-        self.tokenizer = tokenizer
-        self.reconstruction_loss = reconstruction_loss
-        self._indices: list[Tensor] = []  # codes of the step's micro-batches
-
-    def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
-        images = to_model_range(part[0])
-        self.tokenizer.bottleneck.draws = draws
-        reconstruction, bottleneck, _ = self.tokenizer(images)
-        if bottleneck.indices is not None:
-            self._indices.append(bottleneck.indices)
-        losses = {"reconstruction": self.reconstruction_loss(reconstruction.float(), images), **bottleneck.losses}
-        return losses, bottleneck.statistics
-
-    def on_train_batch_start(self, batch: Part, batch_idx: int) -> None:
-        super().on_train_batch_start(batch, batch_idx)
-        self._indices.clear()
-
-    def finish_step(self) -> None:
-        self.tokenizer.bottleneck.finish_step()
-
-    def check_finite(self) -> dict[str, float]:
-        values = super().check_finite()
-        if self._indices:
-            statistics = self.tokenizer.bottleneck.code_statistics(_of_all_ranks(torch.cat(self._indices)))
-            values |= {name: float(value) for name, value in statistics.items()}
-        return values
 
 
 class ProbeTask(Task):
@@ -197,6 +194,20 @@ class ProbeTask(Task):
     def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
         self.probe.draws = draws
         return {"ar_loss": self.probe.loss(draw_tokens(part, draws), part["labels"])}, {}
+
+
+class TeacherTask(Task):
+    """Trains a classifier that stands in for a pretrained teacher; its loss is in nats."""
+
+    def __init__(self, classifier: Classifier, config: TrainingConfig, seed: int) -> None:
+        super().__init__(config, seed)
+        self.classifier = classifier
+
+    def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
+        images, labels = part
+        logits = self.classifier(to_model_range(images))
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        return {"cross_entropy": F.cross_entropy(logits, labels)}, {"accuracy": accuracy}
 
 
 def _tensors(part: Part) -> Iterator[Tensor]:
@@ -213,7 +224,7 @@ def _rows(batch: Part, rows: slice) -> Part:
     return tuple(tensor[rows] for tensor in batch)
 
 
-def _of_all_ranks(part: Tensor) -> Tensor:
+def of_all_ranks(part: Tensor) -> Tensor:
     """The parts of all ranks, one after another."""
     if not (dist.is_available() and dist.is_initialized()):
         return part
