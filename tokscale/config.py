@@ -18,7 +18,6 @@ from tokscale.fields import (
     Count,
     Fraction,
     Measured,
-    Natural,
     NonNegative,
     Positive,
     Seed,
@@ -26,6 +25,13 @@ from tokscale.fields import (
     parse_count,
 )
 from tokscale.losses_config import GanLoss, LossesConfig, PatchDiscriminator, PerceptualLoss, SemanticLoss, used
+from tokscale.probe_config import (
+    AutoregressiveProbe,
+    GenerationConfig,
+    LatentsConfig,
+    ProbeConfig,
+    ProbeTrainingConfig,
+)
 from tokscale.tokenizer_config import (
     BottleneckConfig,
     FSQBottleneck,
@@ -38,6 +44,7 @@ from tokscale.tokenizer_config import (
     VitTokenizer,
     VQBottleneck,
 )
+from tokscale.training_config import OptimizationConfig, TrainingConfig
 
 __all__ = [
     "MIN_MEASURED",
@@ -59,6 +66,7 @@ __all__ = [
     "LossesConfig",
     "Measured",
     "NonNegative",
+    "OptimizationConfig",
     "PatchDiscriminator",
     "PerceptualLoss",
     "Positive",
@@ -131,64 +139,7 @@ DataConfig = Annotated[
 ]
 
 
-# --- training and measuring ---
-
-
-class TrainingConfig(Config):
-    """AdamW over a budget of images seen; the learning rate warms up linearly and then follows a half cosine."""
-
-    images: Count = 102_400_000
-    batch_size: Count = 1024
-    lr: Positive = 1e-4
-    """peak learning rate at this batch size; it is not rescaled"""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
-    weight_decay: NonNegative = 1e-4
-    warmup: Fraction = 0.03
-    """share of the budget"""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    final_lr: Fraction = 0.0
-    """share of the peak at the end of the cosine"""
-    gradient_clip: NonNegative = 1.0
-    """norm; 0 never clips"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps: the budget in batches, rounded up."""
-        return -(-self.images // self.batch_size)
-
-
-class LatentsConfig(Config):
-    """How many training images are encoded for the probe, and how their latents are stored."""
-
-    images: Count = 1_281_167
-    dtype: Literal["float32", "float16"] = "float32"
-
-
-class ProbeTrainingConfig(TrainingConfig):
-    """As for the tokenizer, with GigaTok's defaults for AR probing: 50 epochs of ImageNet at a constant rate."""
-
-    images: Count = 64_000_000
-    batch_size: Count = 256
-    weight_decay: NonNegative = 0.05
-    warmup: Fraction = 0.0
-    schedule: Literal["cosine", "constant"] = "constant"
-
-
-class AutoregressiveProbe(Config):
-    """A small GPT on cached latents, in LlamaGen's manner: cross-entropy for codes, a density for continuous ones."""
-
-    kind: Literal["autoregressive"] = "autoregressive"
-    size: GptSize = Field(default="B", validate_default=True)
-    class_dropout: Fraction = 0.1
-    """share of images that train the unconditional model, for classifier-free guidance"""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    mixtures: Natural = 8
-    """Gaussian components of the density of one token; only for continuous latents"""
-    training: ProbeTrainingConfig = ProbeTrainingConfig()
-
-
-ProbeConfig = Annotated[Annotated[AutoregressiveProbe, Tag("autoregressive")], kind_of("autoregressive")]
+# --- measuring ---
 
 
 class EvaluationConfig(Config):
@@ -198,13 +149,7 @@ class EvaluationConfig(Config):
     pictures: Annotated[int, Field(ge=1, le=64)] = 8
 
 
-class GenerationConfig(Config):
-    """How the probe is sampled for measuring generation; class labels are those of the validation set, in order."""
-
-    images: Measured = 1024
-    cfg_scale: Annotated[float, Field(ge=1)] = 1.0
-    temperature: Positive = 1.0
-    batch_size: Count = 64
+# --- a trial ---
 
 
 class TrialSections(Config):

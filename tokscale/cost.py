@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tokscale.config import TrainingConfig, TransformerSize, TrialConfig, VitTokenizer, used
+from tokscale.config import OptimizationConfig, TransformerSize, TrialConfig, VitTokenizer, used
 from tokscale.formulas import (
     bottleneck_numbers,
     bottleneck_sizes,
@@ -91,7 +91,7 @@ class StageCost(NamedTuple):
 # --- memory ---
 
 
-def _size_of_float(training: TrainingConfig) -> int:
+def _size_of_float(training: OptimizationConfig) -> int:
     return 2 if training.precision == "bf16" else 4
 
 
@@ -118,7 +118,7 @@ def _working(size: TransformerSize, hidden: int, images: int, tokens: int) -> in
     return 4 * images * tokens * (2 * size.width + 4 * hidden)
 
 
-def _trained(params: int, training: TrainingConfig) -> int:
+def _trained(params: int, training: OptimizationConfig) -> int:
     """Bytes of weights, gradients and AdamW's two moments, and of bf16 copies of the weights under autocast."""
     return params * (18 if training.precision == "bf16" else 16)
 
@@ -167,7 +167,13 @@ def _classes(trial: TrialConfig) -> int | None:
     return getattr(trial.data, "classes", None)
 
 
-def _training_images(training: TrainingConfig) -> int:
+def _probe_params(trial: TrialConfig) -> int:
+    assert trial.probe is not None, "a trial without a probe has none of its parameters"
+    classes = _classes(trial) or ASSUMED_CLASSES
+    return probe_params(trial.probe, trial.tokenizer.bottleneck, classes, _tokens(trial))
+
+
+def _training_images(training: OptimizationConfig) -> int:
     """Images that training sees: whole batches, the last one included."""
     return training.steps * training.batch_size
 
@@ -217,7 +223,7 @@ def _latents_stage(trial: TrialConfig) -> StageCost:
 def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
-    params = probe_params(probe, bottleneck, _classes(trial) or ASSUMED_CLASSES)
+    params = _probe_params(trial)
     each = _size_of_float(probe.training) * _saved(probe.size, gpt_mlp_width(probe.size.width), tokens)
     each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * _training_images(probe.training)
@@ -232,7 +238,7 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     assert probe is not None, "a trial without a probe has no generation stage"
     assert generation is not None, "a trial without generation has no generation stage"
     passes = 2 if generation.cfg_scale > 1 else 1  # with and without the class
-    params = probe_params(probe, trial.tokenizer.bottleneck, _classes(trial) or ASSUMED_CLASSES)
+    params = _probe_params(trial)
     # With cached keys and values, a position attends to those before it only: half of the whole attention.
     attention = 2 * probe.size.depth * tokens * tokens * probe.size.width
     sampled = passes * (probe_flops(probe, trial.tokenizer.bottleneck, tokens) - attention)
@@ -267,9 +273,8 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
         "train_images": _training_images(trial.training),
         "train_flops": _training_flops(trial),
     }
-    classes = _classes(trial)
-    if trial.probe is not None and classes is not None:
-        sizes["probe_params"] = probe_params(trial.probe, trial.tokenizer.bottleneck, classes)
+    if trial.probe is not None and _classes(trial) is not None:
+        sizes["probe_params"] = _probe_params(trial)
     return sizes
 
 

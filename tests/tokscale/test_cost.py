@@ -117,12 +117,16 @@ def test_probes_have_the_sizes_of_llamagen(size, exact, printed):
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=lambda config: cost.bottleneck_numbers(config).label)
-@pytest.mark.parametrize(("size", "side"), [("nano", 4), ({"width": 200, "depth": 2, "heads": 5}, 8)])
-def test_probe_formulas_are_those_of_the_built_probe(bottleneck, size, side):
-    config, numbers, tokens = AutoregressiveProbe(size=size), cost.bottleneck_numbers(bottleneck), side * side
+@pytest.mark.parametrize(
+    ("size", "side", "positions"), [("nano", 4, "rotary"), ({"width": 200, "depth": 2, "heads": 5}, 8, "learned")]
+)
+def test_probe_formulas_are_those_of_the_built_probe(bottleneck, size, side, positions):
+    config = AutoregressiveProbe(size=size, positions=positions)
+    numbers, tokens = cost.bottleneck_numbers(bottleneck), side * side
     kind = "continuous" if numbers.codebook_size is None else "discrete"
     probe = ProbeModule(config, LatentSpec(kind, (side, side), tokens, numbers.latent_dim, numbers.codebook_size), 10)
-    assert cost.probe_params(config, bottleneck, 10) == sum(parameter.numel() for parameter in probe.parameters())
+    params = sum(parameter.numel() for parameter in probe.parameters())
+    assert cost.probe_params(config, bottleneck, 10, tokens) == params
     z = torch.zeros(2, tokens, numbers.latent_dim) if kind == "continuous" else torch.zeros(2, tokens).long()
     flops = counted(lambda: probe.eval().nll(z, torch.zeros(2, dtype=torch.int64)))
     assert flops == pytest.approx(2 * cost.probe_flops(config, bottleneck, tokens), rel=0.01)

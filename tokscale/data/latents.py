@@ -7,10 +7,9 @@ A folder holds one ``.npy`` file per split and array (``train.indices.npy`` for 
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 
-from tokscale.data.randomness import shuffled
 from tokscale.errors import DivergedError, StoreError
 from tokscale.record import cannot_write, digest, sync_folder, write_atomically
 
@@ -53,6 +50,12 @@ class LatentSpec:
         rows, columns = self.grid
         assert rows * columns == self.tokens, f"a grid of {rows} x {columns} does not hold {self.tokens} tokens"
         assert (self.kind == "discrete") == (self.codebook_size is not None), "codes, and only codes, have a codebook"
+
+    @property
+    def words(self) -> str:
+        """In words, for messages: "64 tokens (8 x 8) of 1024 codes of 4 channels"."""
+        what = "" if self.codebook_size is None else f"{self.codebook_size} codes of "
+        return f"{self.tokens} tokens ({self.grid[0]} x {self.grid[1]}) of {what}{self.dim} channels"
 
     def arrays(self, count: int, dtype: str = "float32") -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Name -> (shape, dtype) of the arrays that hold ``count`` images; ``dtype`` is that of continuous latents."""
@@ -183,6 +186,19 @@ class LatentSplit:
         wide = {name: np.float32 if array.dtype.kind == "f" else np.int64 for name, array in taken.items()}
         return {name: torch.from_numpy(array.astype(wide[name], copy=False)) for name, array in taken.items()}
 
+    def check_codes(self) -> None:
+        """``Latents.check_codes`` of this split."""
+        size, codes = self.spec.codebook_size, self._maps.get("indices")
+        if size is None or codes is None:
+            return
+        for start in range(0, len(codes), _ROWS_AT_ONCE):
+            block = codes[start : start + _ROWS_AT_ONCE]
+            if block.min() < 0 or block.max() >= size:
+                worst = block.max() if block.max() >= size else block.min()
+                folder, name = self._arguments[:2]
+                path = folder / f"{name}.indices.npy"
+                raise _damaged("cached codes are of another vocabulary", path, f"code {worst} of {size} (from 0 on)")
+
 
 def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     try:
@@ -216,6 +232,14 @@ class Latents:
         for name, expected in self.digests.items():
             if digest(self.folder / name) != expected:
                 raise _damaged("cached latents have changed since they were written", self.folder / name, "other hash")
+
+    def check_codes(self) -> None:
+        """Read all codes and raise ``StoreError`` for one that the vocabulary does not have.
+
+        An embedding would answer with an index error, on a GPU with one that ends the process.
+        """
+        for split in (self.train, self.validation):
+            split.check_codes()
 
 
 def finish_latents(folder: Path, spec: LatentSpec, num_classes: int) -> Path:
@@ -257,39 +281,3 @@ def open_latents(folder: Path) -> Latents:
         raise _damaged("no complete latents here", path, str(error)) from error
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         raise _damaged("the description of cached latents is damaged", path, repr(error)) from error
-
-
-class LatentBatches(IterableDataset[Batch]):
-    """An endless stream whose batch number t is a pure function of seed and t; each epoch sees every image once.
-
-    Epochs are joined end to end, so a batch may hold the end of one and the start of the next. It goes into a
-    ``DataLoader`` with ``batch_size=None`` and any number of workers: they take turns, and the order does not change.
-    """
-
-    def __init__(self, split: LatentSplit, batch_size: int, seed: int, start_batch: int, rank: int, world_size: int):
-        assert len(split) > 0, "an empty split has no batches"
-        assert batch_size % world_size == 0, "a batch is shared equally among processes"
-        self.split, self.batch_size, self.seed, self.start_batch = split, batch_size, seed, start_batch
-        self.rank, self.world_size = rank, world_size
-
-    def images(self, number: int) -> Array:
-        """Indices (b / world_size,) of the images of this rank's part of batch ``number``."""
-        part = self.batch_size // self.world_size
-        first = number * self.batch_size + self.rank * part
-        return shuffled(np.arange(first, first + part), len(self.split), seed=self.seed)
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for number in itertools.count(self.start_batch + first, step):
-            yield self.split.batch(self.images(number))
-
-
-def latent_batches(
-    split: LatentSplit, *, batch_size: int, seed: int, start_batch: int = 0, rank: int = 0, world_size: int = 1
-) -> LatentBatches:
-    """Training batches of ``split``, of which a resumed run takes up number ``start_batch``.
-
-    ``batch_size`` counts all ranks together; the ranks' parts of batch t are the batch t of a single process.
-    """
-    return LatentBatches(split, batch_size, seed, start_batch, rank, world_size)

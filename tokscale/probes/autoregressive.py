@@ -30,7 +30,7 @@ class AutoregressiveProbe(nn.Module):
     unconditional model, trained on the share ``class_dropout`` of images.
     """
 
-    rotations: Tensor
+    rotations: Tensor | None
     draws: Draws | None = None
     """where the dropped classes of a training step come from; None: torch's global generator"""
 
@@ -51,7 +51,9 @@ class AutoregressiveProbe(nn.Module):
             for _ in range(size.depth)
         )
         self.norm = nn.RMSNorm(size.width, eps=NORM_EPS)
-        self.register_buffer("rotations", grid_rotations(latents.grid, size.width // size.heads), persistent=False)
+        self.positions = embedding(latents.tokens, size.width) if config.positions == "learned" else None
+        turned = grid_rotations(latents.grid, size.width // size.heads) if self.positions is None else None
+        self.register_buffer("rotations", turned, persistent=False)
 
     def set_normalisation(self, mean: Tensor, std: Tensor) -> None:
         """Take mean and spread (d,) of the training latents; the density stays one of the raw latents."""
@@ -95,7 +97,10 @@ class AutoregressiveProbe(nn.Module):
         return [Cache(self.spec.tokens) for _ in self.blocks]
 
     def _run(self, x: Tensor, start: int, caches: list[Cache] | None) -> Tensor:
-        rotations = self.rotations[:, start : start + x.shape[1]]
+        end = start + x.shape[1]
+        if self.positions is not None:
+            x = x + self.positions.weight[start:end]
+        rotations = None if self.rotations is None else self.rotations[:, start:end]
         x = self.dropout(x)
         for index, block in enumerate(self.blocks):
             x = block(x, rotations, None if caches is None else caches[index])

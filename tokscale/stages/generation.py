@@ -15,7 +15,8 @@ from tokscale.pictures import save_strip
 from tokscale.probes import AutoregressiveProbe, sample
 from tokscale.stages.configs import GenerationStage
 from tokscale.stages.context import Context, Measures
-from tokscale.stages.probe import load_probe
+from tokscale.stages.latents import spec_of
+from tokscale.stages.probe import check_same_tokens, load_probe
 from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_tokenizer
 
@@ -31,6 +32,7 @@ def run(context: Context) -> Measures:
     generation = config.generation
     tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
     probe = load_probe(context.parents["probe"], context.parent_folder("probe"), context.device)
+    check_same_tokens(probe.spec, spec_of(tokenizer), str(context.folder.path))
     features = open_features(config.evaluation.features, context.device)
     reference, samples = FeatureSet(features.dim), FeatureSet(features.dim)
     images = open_images(config.data, "validation")

@@ -23,12 +23,13 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(params=[CODES, LATENTS], ids=["codes", "latents"])
+@pytest.fixture(params=[(CODES, "rotary"), (CODES, "learned"), (LATENTS, "rotary")], ids=lambda given: given[0].kind)
 def probe(request, probe_of):
-    probe = probe_of(request.param, 3)
+    spec, positions = request.param
+    probe = probe_of(spec, 3, positions=positions)
     with torch.no_grad():
         probe.tokens.head.weight.normal_(std=0.3)
-    if request.param is LATENTS:
+    if spec is LATENTS:
         probe.set_normalisation(torch.tensor([5.0, 0.0, -1.0]), torch.tensor([0.1, 1.0, 3.0]))
     return probe
 

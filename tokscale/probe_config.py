@@ -1,0 +1,56 @@
+"""Configs of what is done with a trained tokenizer's latents: encoding them, probes on them, and sampling."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, Tag
+
+from tokscale.fields import Config, Count, Fraction, Measured, Natural, NonNegative, Positive, kind_of
+from tokscale.tokenizer_config import GptSize
+from tokscale.training_config import OptimizationConfig
+
+
+class LatentsConfig(Config):
+    """How many training images are encoded for the probe, and how their latents are stored."""
+
+    images: Count = 1_281_167
+    dtype: Literal["float32", "float16"] = "float32"
+
+
+class ProbeTrainingConfig(OptimizationConfig):
+    """As for the tokenizer, with GigaTok's defaults for AR probing: 50 epochs of ImageNet at a constant rate."""
+
+    images: Count = 64_000_000
+    batch_size: Count = 256
+    weight_decay: NonNegative = 0.05
+    warmup: Fraction = 0.0
+    schedule: Literal["cosine", "constant"] = "constant"
+
+
+class AutoregressiveProbe(Config):
+    """A small GPT on cached latents, in LlamaGen's manner: cross-entropy for codes, a density for continuous ones."""
+
+    kind: Literal["autoregressive"] = "autoregressive"
+    size: GptSize = Field(default="B", validate_default=True)
+    positions: Literal["rotary", "learned"] = Field(default="rotary", json_schema_extra={"since": "0.2"})
+    """rotary: turned queries and keys, on both axes where tokens have rows and columns (LlamaGen); learned: an
+    embedding added at each place of the sequence (GigaTok's probes of 1D tokens)"""
+    class_dropout: Fraction = 0.1
+    """share of images that train the unconditional model, for classifier-free guidance"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    mixtures: Natural = 8
+    """Gaussian components of the density of one token; only for continuous latents"""
+    training: ProbeTrainingConfig = ProbeTrainingConfig()
+
+
+ProbeConfig = Annotated[Annotated[AutoregressiveProbe, Tag("autoregressive")], kind_of("autoregressive")]
+
+
+class GenerationConfig(Config):
+    """How the probe is sampled for measuring generation; class labels are those of the validation set, in order."""
+
+    images: Measured = 1024
+    cfg_scale: Annotated[float, Field(ge=1)] = 1.0
+    temperature: Positive = 1.0
+    batch_size: Count = 64
