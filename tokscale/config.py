@@ -29,6 +29,7 @@ from tokscale.probe_config import (
     AutoregressiveProbe,
     GenerationConfig,
     LatentsConfig,
+    LinearProbeConfig,
     ProbeConfig,
     ProbeTrainingConfig,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "ImageFolderData",
     "KLBottleneck",
     "LatentsConfig",
+    "LinearProbeConfig",
     "LossesConfig",
     "Measured",
     "NonNegative",
@@ -163,6 +165,7 @@ class TrialSections(Config):
     probe: ProbeConfig | None = AutoregressiveProbe()
     evaluation: EvaluationConfig = EvaluationConfig()
     generation: GenerationConfig | None = GenerationConfig()
+    linear_probe: LinearProbeConfig | None = Field(default=None, json_schema_extra={"since": "0.2"})
     seed: Seed = 0
 
 
@@ -177,6 +180,8 @@ class TrialConfig(TrialSections):
     def check(self) -> None:
         """Hold sections against one another; an impossible pair raises ``ValueError`` with both values."""
         self.tokenizer.check(self.data.resolution)
+        if self.linear_probe is not None and self.probe is None:
+            raise ValueError("a linear_probe classifies features of the probe, and probe is null")
         semantic = self.losses.semantic
         if semantic is not None and semantic.layer > self.tokenizer.decoder.depth:
             raise ValueError(

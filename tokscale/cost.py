@@ -16,6 +16,7 @@ from tokscale.formulas import (
     bottleneck_sizes,
     gigatok_halves_of,
     probe_blocks,
+    probe_feature_flops,
     probe_flops,
     probe_outputs,
     probe_params,
@@ -248,12 +249,26 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     return StageCost(float(generation.images * (sampled + decoded)), memory, 0, 0, _pictures(trial))
 
 
+def _linear_probe_stage(trial: TrialConfig) -> StageCost:
+    probe, config, tokenizer = trial.probe, trial.linear_probe, trial.tokenizer
+    assert probe is not None, "a trial without a probe has no linear_probe stage"
+    assert config is not None, "a trial without linear_probe has no such stage"
+    images = config.images + _validation_images(trial)
+    each = tokenizer_flops(tokenizer, trial.data.resolution)["encode"] + probe_feature_flops(probe, _tokens(trial))
+    widths = probe.size.width + bottleneck_numbers(tokenizer.bottleneck).latent_dim  # of both kinds of features
+    classified = 3 * 2 * widths * (_classes(trial) or ASSUMED_CLASSES) * config.epochs * config.images
+    memory = 4 * _probe_params(trial) + _coding(trial, _MEASURED_AT_ONCE)
+    memory += _working(probe.size, gpt_mlp_width(probe.size.width), _MEASURED_AT_ONCE, _tokens(trial))
+    return StageCost(float(images * each + classified), memory, 0, 0, images * 4 * (widths + 2))
+
+
 _STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
     "tokenizer": _tokenizer_stage,
     "reconstruction": _reconstruction_stage,
     "latents": _latents_stage,
     "probe": _probe_stage,
     "generation": _generation_stage,
+    "linear_probe": _linear_probe_stage,
 }
 
 

@@ -224,6 +224,12 @@ def probe_params(probe: ProbeConfig, bottleneck: BottleneckConfig, classes: int,
     return (classes + 1) * width + places + blocks + width + outside
 
 
+def probe_feature_flops(probe: ProbeConfig, tokens: int) -> int:
+    """FLOPs of the probe's blocks up to the middle one, over one image of ``tokens`` latent tokens."""
+    whole = _transformer_flops(probe.size, gpt_mlp_width(probe.size.width), tokens)
+    return whole * max(1, probe.size.depth // 2) // probe.size.depth
+
+
 def probe_flops(probe: ProbeConfig, bottleneck: BottleneckConfig, tokens: int) -> int:
     """FLOPs of the autoregressive probe's forward pass over one image of ``tokens`` latent tokens."""
     numbers, width = bottleneck_numbers(bottleneck), probe.size.width

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag
+from pydantic import BeforeValidator, Field, Tag, model_validator
 
-from tokscale.fields import Config, Count, Fraction, Measured, Natural, NonNegative, Positive, kind_of
+from tokscale.fields import Config, Count, Fraction, Measured, Natural, NonNegative, Positive, kind_of, parse_count
 from tokscale.tokenizer_config import GptSize
 from tokscale.training_config import OptimizationConfig
 
@@ -45,6 +45,30 @@ class AutoregressiveProbe(Config):
 
 
 ProbeConfig = Annotated[Annotated[AutoregressiveProbe, Tag("autoregressive")], kind_of("autoregressive")]
+
+
+class LinearProbeConfig(Config):
+    """Linear classifiers on frozen features, pooled over positions: of the autoregressive probe's middle block, and of
+    what the tokenizer's encoder hands to its bottleneck. Normalised without affine weights and trained with LARS, as
+    MAE's (He et al. 2022)."""
+
+    images: Measured = 1_281_167
+    """training images whose features are taken, each once and without augmentation"""
+    epochs: Natural = 90
+    warmup_epochs: Annotated[int, Field(ge=0)] = 10
+    batch_size: Annotated[int, BeforeValidator(parse_count), Field(ge=2)] = 1024
+    """a smaller set is one batch; MAE takes 16384 of ImageNet"""
+    lr: Positive = 0.1
+    """peak learning rate for a batch of 256; the one used is in proportion to the batch. LARS moves weights by a
+    thousandth of it in a step: sets much smaller than ImageNet want a larger one"""
+    momentum: Fraction = 0.9
+    weight_decay: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _ends(self) -> LinearProbeConfig:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"a warm-up of {self.warmup_epochs} epochs leaves nothing of {self.epochs}")
+        return self
 
 
 class GenerationConfig(Config):

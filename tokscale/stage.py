@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from tokscale.config import Config, TrialConfig
 from tokscale.record import RECORD_NAME
 
-KINDS = ("tokenizer", "reconstruction", "latents", "probe", "generation")
+KINDS = ("tokenizer", "reconstruction", "latents", "probe", "generation", "linear_probe")
 _SECTION_NAMES = tuple(TrialConfig.model_fields)
 ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
 
@@ -85,11 +86,16 @@ def identity_values(config: BaseModel) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, info in type(config).model_fields.items():
         value = getattr(config, name)
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and "since" in extra and value == info.get_default(call_default_factory=True):
+        if _is_later_default(info, value):
             continue
         values[name] = _plain(value)
     return values
+
+
+def _is_later_default(info: FieldInfo, value: Any) -> bool:
+    """Whether a field was added later and equals its default: then ids are those from before it was there."""
+    extra = info.json_schema_extra
+    return isinstance(extra, dict) and "since" in extra and bool(value == info.get_default(call_default_factory=True))
 
 
 def canonical(values: Any) -> str:
@@ -149,7 +155,9 @@ class TrialStages:
     def identify(self, trial: TrialConfig) -> tuple[str, list[Stage]]:
         """The id of a trial, and its stages, parents before children."""
         written = self._written(trial)
-        text = "\n".join([f"{name}:{part[1]}" for name, part in written.items()])
+        fields = TrialConfig.model_fields
+        counted = [name for name in written if not _is_later_default(fields[name], getattr(trial, name))]
+        text = "\n".join([f"{name}:{written[name][1]}" for name in counted])
         return hash_of("trial", text, {}), self._stages(trial, written)
 
     def _stages(self, trial: TrialConfig, written: Mapping[str, tuple[Any, str]]) -> list[Stage]:
@@ -166,6 +174,9 @@ class TrialStages:
         if trial.generation is not None:
             measured = ("data", "evaluation", "generation", "seed")
             stages.append(self._stage("generation", written, measured, {**of_tokenizer, "probe": probe.id}))
+        if trial.linear_probe is not None:
+            classified = ("data", "linear_probe", "seed")
+            stages.append(self._stage("linear_probe", written, classified, {**of_tokenizer, "probe": probe.id}))
         return stages
 
     def _stage(

@@ -20,6 +20,7 @@ from tokscale.config import (
     GenerationConfig,
     ImageFolderData,
     KLBottleneck,
+    LinearProbeConfig,
     LossesConfig,
     PerceptualLoss,
     ProceduralData,
@@ -189,7 +190,8 @@ def test_what_a_config_cannot_tell_is_absent():
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bottleneck", [KL16, VQ], ids=["kl", "vq"])
 def test_every_stage_has_a_cost(kind, bottleneck):
-    found = cost.stage_cost(kind, TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck)))
+    trial = TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck), linear_probe=LinearProbeConfig())
+    found = cost.stage_cost(kind, trial)
     assert found.flops > 0
     assert found.memory_bytes > 0
     assert found.disk_bytes > 0
@@ -208,7 +210,7 @@ def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not(
     small_and_large = []
     for batch in (32, 64):
         training, probe = TrainingConfig(batch_size=batch), AutoregressiveProbe(training={"batch_size": batch})
-        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe)
+        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe, linear_probe=LinearProbeConfig())
         small_and_large.append([cost.stage_cost(kind, trial) for kind in KINDS])
     for kind, small, large in zip(KINDS, *small_and_large, strict=True):
         assert (small.fixed_bytes, small.image_bytes) == (large.fixed_bytes, large.image_bytes)
@@ -231,6 +233,20 @@ def test_networks_beside_the_tokenizer_cost_their_passes():
     assert extra(gan=GanLoss()) == pytest.approx(1000 * judged)
     assert extra(gan=GanLoss(start=400)) == pytest.approx(600 * judged)
     assert extra(gan=GanLoss(start=5000)) == 0
+
+
+def test_a_linear_probe_costs_its_features_and_its_epochs():
+    probe, bottleneck = AutoregressiveProbe(size="mini"), VQBottleneck(kind="vq", codebook_size=50, code_dim=3)
+    images = LinearProbeConfig(images=1000, epochs=20)
+    trial = TrialConfig(data=ProceduralData(validation_images=100), tokenizer=vit("nano", "micro", 4, bottleneck),
+                        probe=probe, linear_probe=images)  # fmt: skip
+    module = ProbeModule(probe, LatentSpec("discrete", (8, 8), 64, 3, 50), 10).eval()
+    half = counted(lambda: module.middle_features(torch.zeros(1, 64, dtype=torch.int64)))
+    encoded = cost.tokenizer_flops(trial.tokenizer, 32)["encode"]
+    classified = 3 * 2 * (128 + 3) * 10 * 1000 * 20
+    found = cost.stage_cost("linear_probe", trial)
+    assert found.flops == 1100 * (encoded + half) + classified
+    assert found.disk_bytes == 1100 * 4 * (128 + 3 + 2)
 
 
 def test_guidance_samples_twice():

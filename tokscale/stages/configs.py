@@ -8,6 +8,7 @@ from tokscale.config import (
     EvaluationConfig,
     GenerationConfig,
     LatentsConfig,
+    LinearProbeConfig,
     LossesConfig,
     ProbeConfig,
     TokenizerConfig,
@@ -52,4 +53,12 @@ class GenerationStage(Config):
     data: DataConfig
     generation: GenerationConfig
     evaluation: EvaluationConfig
+    seed: int
+
+
+class LinearProbeStage(Config):
+    """Train linear classifiers on features of the probe and of the tokenizer's encoder, and measure them."""
+
+    data: DataConfig
+    linear_probe: LinearProbeConfig
     seed: int

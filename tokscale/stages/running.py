@@ -22,7 +22,7 @@ from tokscale import claim
 from tokscale.errors import CancelledError, DivergedError, HeldError, StoppedError, StoreError, TokscaleError
 from tokscale.record import Record, digest, write_record
 from tokscale.stage import StageFolder
-from tokscale.stages import generation, latents, probe, reconstruction, tokenizer
+from tokscale.stages import generation, latents, linear_probe, probe, reconstruction, tokenizer
 from tokscale.stages.attempts import (
     CANCELLED,
     Past,
@@ -49,6 +49,7 @@ STAGES: Mapping[str, Callable[[Context], Measures]] = {
     "latents": latents.run,
     "probe": probe.run,
     "generation": generation.run,
+    "linear_probe": linear_probe.run,
 }
 TRAINED = ("tokenizer", "probe")
 """kinds of which all ranks have a part; the others are rank 0's alone"""
