@@ -27,6 +27,7 @@ from tokscale.fields import (
 from tokscale.losses_config import GanLoss, LossesConfig, PatchDiscriminator, PerceptualLoss, SemanticLoss, used
 from tokscale.probe_config import (
     AutoregressiveProbe,
+    CfgSearch,
     GenerationConfig,
     LatentsConfig,
     LinearProbeConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "MIN_MEASURED",
     "AutoregressiveProbe",
     "BottleneckConfig",
+    "CfgSearch",
     "Config",
     "Count",
     "DataConfig",

@@ -26,8 +26,9 @@ from tokscale.formulas import (
     training_flops,
 )
 from tokscale.gigatok_formulas import widest_floats
+from tokscale.labels import decoder_name, encoder_name, label
 from tokscale.loss_formulas import LossCosts, loss_costs
-from tokscale.presets import gpt_mlp_width, name_of, vit_mlp_width
+from tokscale.presets import gpt_mlp_width, vit_mlp_width
 
 __all__ = [
     "ASSUMED_CLASSES",
@@ -51,6 +52,7 @@ ASSUMED_CLASSES = 1000
 """classes of a folder of photographs that nobody has opened yet: ImageNet's"""
 ASSUMED_VALIDATION_IMAGES = 50_000
 """images of a validation set that nobody has opened yet: ImageNet's"""
+_ASSUMED_SCALES = 6  # that a search for guidance tries: both neighbours of where it begins, and four steps to one side
 _MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
 
 
@@ -238,7 +240,8 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     probe, generation, tokens = trial.probe, trial.generation, _tokens(trial)
     assert probe is not None, "a trial without a probe has no generation stage"
     assert generation is not None, "a trial without generation has no generation stage"
-    passes = 2 if generation.cfg_scale > 1 else 1  # with and without the class
+    search = generation.cfg_search
+    passes = 2 if generation.cfg_scale > 1 or search is not None else 1  # with and without the class
     params = _probe_params(trial)
     # With cached keys and values, a position attends to those before it only: half of the whole attention.
     attention = 2 * probe.size.depth * tokens * tokens * probe.size.width
@@ -246,7 +249,8 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     decoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["decode"]
     cache = passes * generation.batch_size * 2 * 4 * probe.size.depth * tokens * probe.size.width
     memory = 4 * params + cache + _coding(trial, generation.batch_size)
-    return StageCost(float(generation.images * (sampled + decoded)), memory, 0, 0, _pictures(trial))
+    images = generation.images + (0 if search is None else _ASSUMED_SCALES * search.images)
+    return StageCost(float(images * (sampled + decoded)), memory, 0, 0, _pictures(trial))
 
 
 def _linear_probe_stage(trial: TrialConfig) -> StageCost:
@@ -291,29 +295,3 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
     if trial.probe is not None and _classes(trial) is not None:
         sizes["probe_params"] = _probe_params(trial)
     return sizes
-
-
-def encoder_name(trial: TrialConfig) -> str:
-    """The encoder by its preset's name, or by its numbers."""
-    return _name(trial, trial.tokenizer.encoder)
-
-
-def decoder_name(trial: TrialConfig) -> str:
-    """The decoder by its preset's name, or by its numbers."""
-    return _name(trial, trial.tokenizer.decoder)
-
-
-def label(trial: TrialConfig) -> str:
-    """The tokenizer in one line for people: "S-B/16 n256 kl16", "gigatok S-B 1d n256 vq16384x8".
-
-    Encoder and decoder; the ViT's patch, or GigaTok's layout; latent tokens; bottleneck.
-    """
-    tokenizer, halves = trial.tokenizer, f"{encoder_name(trial)}-{decoder_name(trial)}"
-    shape = (
-        f"{halves}/{tokenizer.patch}" if isinstance(tokenizer, VitTokenizer) else f"gigatok {halves} {tokenizer.layout}"
-    )
-    return f"{shape} n{_tokens(trial)} {bottleneck_numbers(tokenizer.bottleneck).label}"
-
-
-def _name(trial: TrialConfig, size: TransformerSize) -> str:
-    return name_of(trial.tokenizer.kind, size.width, size.depth, size.heads)

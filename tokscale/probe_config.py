@@ -71,10 +71,31 @@ class LinearProbeConfig(Config):
         return self
 
 
+class CfgSearch(Config):
+    """The scale of guidance with the lowest Fréchet distance, by steps down from where it begins (GigaTok, app. B)."""
+
+    step: Annotated[float, Field(ge=0.01)] = 0.25
+    highest: Annotated[float, Field(ge=1, le=100)] = 5.0
+    """scale beyond which none is tried"""
+    images: Measured = 1024
+    """samples for each scale that is tried"""
+
+
 class GenerationConfig(Config):
     """How the probe is sampled for measuring generation; class labels are those of the validation set, in order."""
 
     images: Measured = 1024
     cfg_scale: Annotated[float, Field(ge=1)] = 1.0
+    """of classifier-free guidance; 1 is none. With ``cfg_search``, where the search begins"""
+    cfg_start: Fraction = Field(default=0.0, json_schema_extra={"since": "0.2"})
+    """share of an image's tokens that come first, without guidance; GigaTok's large models take .18, its probes 0"""
+    cfg_search: CfgSearch | None = Field(default=None, json_schema_extra={"since": "0.2"})
     temperature: Positive = 1.0
     batch_size: Count = 64
+
+    @model_validator(mode="after")
+    def _reachable(self) -> GenerationConfig:
+        if self.cfg_search is not None and self.cfg_scale > self.cfg_search.highest:
+            raise ValueError(f"the search for cfg_scale begins at {self.cfg_scale:g}, beyond its highest of "
+                             f"{self.cfg_search.highest:g}")  # fmt: skip
+        return self

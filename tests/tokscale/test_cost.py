@@ -259,6 +259,16 @@ def test_guidance_samples_twice():
     assert flops[1].flops - decoded == pytest.approx(2 * (flops[0].flops - decoded))
 
 
+def test_a_search_for_guidance_samples_for_every_scale():
+    tokenizer = vit("nano", "micro", 4)
+    found = {}
+    for search in (None, {"images": 256}):
+        generation = GenerationConfig(images=1024, cfg_scale=1.5, cfg_search=search)
+        found[bool(search)] = cost.stage_cost("generation", TrialConfig(tokenizer=tokenizer, generation=generation))
+    assert found[True].flops / found[False].flops == pytest.approx(1 + 6 * 256 / 1024)
+    assert found[True].memory_bytes == found[False].memory_bytes
+
+
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=lambda config: cost.bottleneck_numbers(config).label)
 def test_disk_of_latents_is_that_of_their_arrays(bottleneck):
     trial = TrialConfig(data=ProceduralData(validation_images=7), tokenizer=vit("nano", "nano", 4, bottleneck))

@@ -12,7 +12,7 @@ from tokscale.data.latents import LatentSpec
 from tokscale.errors import ConfigError
 from tokscale.probes import sample
 from tokscale.probes.mixture import Mixture
-from tokscale.probes.sampling import _Draw, cut
+from tokscale.probes.sampling import _Draw, cut, unguided_tokens
 
 CODES = LatentSpec("discrete", (3, 4), 12, 8, 7)
 LATENTS = LatentSpec("continuous", (3, 4), 12, 3)
@@ -78,6 +78,22 @@ def greedy(probe, labels):
         logits = probe.tokens.logits(probe.states(drawn, labels)[:, -1])
         drawn = torch.cat([drawn, logits.argmax(-1, keepdim=True)], dim=1)
     return drawn
+
+
+@pytest.mark.parametrize(("share", "first"), [(0.0, 0), (0.18, 2), (0.5, 6), (1.0, 12)])
+def test_a_step_schedule_guides_all_tokens_but_the_first_ones(probe, share, first):
+    """Up to the step, samples are those without guidance; the token after it is the first that guidance moves."""
+    assert unguided_tokens(12, share) == first
+    labels = LABELS.repeat(40)
+    plain = sample(probe, labels, generator=seeded())
+    stepped = sample(probe, labels, cfg_scale=8.0, cfg_start=share, generator=seeded())
+    moved = (stepped - plain).abs().flatten(2).amax(-1) if probe.spec is LATENTS else (stepped != plain).float()
+    assert float(moved[:, :first].sum()) < 1e-3
+    assert first == 12 or float(moved[:, first].sum()) > 0
+
+
+def test_the_published_step_is_46_of_256_tokens():
+    assert unguided_tokens(256, 0.18) == 46
 
 
 def test_one_code_or_no_temperature_is_greedy(probe_of):
