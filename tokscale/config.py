@@ -182,6 +182,9 @@ class TrialConfig(TrialSections):
     def check(self) -> None:
         """Hold sections against one another; an impossible pair raises ``ValueError`` with both values."""
         self.tokenizer.check(self.data.resolution)
+        if self.latents.augment != "none" and not getattr(self.data, "flip", False):
+            raise ValueError(f"latents.augment {self.latents.augment} mirrors images: it takes photographs with "
+                             "data.flip (the classes of procedural images differ by orientation)")  # fmt: skip
         if self.linear_probe is not None and self.probe is None:
             raise ValueError("a linear_probe classifies features of the probe, and probe is null")
         semantic = self.losses.semantic

@@ -214,7 +214,8 @@ def _reconstruction_stage(trial: TrialConfig) -> StageCost:
 
 
 def _latents_stage(trial: TrialConfig) -> StageCost:
-    numbers, images = bottleneck_numbers(trial.tokenizer.bottleneck), trial.latents.images + _validation_images(trial)
+    numbers = bottleneck_numbers(trial.tokenizer.bottleneck)
+    images = trial.latents.images * trial.latents.variants + _validation_images(trial)
     if numbers.codebook_size is None:
         each = 2 * numbers.latent_dim * (2 if trial.latents.dtype == "float16" else 4)  # mean and log-variance
     else:

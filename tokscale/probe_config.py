@@ -10,12 +10,24 @@ from tokscale.fields import Config, Count, Fraction, Measured, Natural, NonNegat
 from tokscale.tokenizer_config import GptSize
 from tokscale.training_config import OptimizationConfig
 
+Augment = Literal["none", "flip", "ten-crop"]
+VARIANTS: dict[Augment, int] = {"none": 1, "flip": 2, "ten-crop": 20}
+"""of each training image; ten crops at each of two sizes"""
+
 
 class LatentsConfig(Config):
     """How many training images are encoded for the probe, and how their latents are stored."""
 
     images: Count = 1_281_167
     dtype: Literal["float32", "float16"] = "float32"
+    augment: Augment = Field(default="none", json_schema_extra={"since": "0.2"})
+    """variants of each training image that are encoded, of which the probe draws one in every epoch: none, the image
+    alone; flip, mirrored too; ten-crop, LlamaGen's at 1.1 and 1.05 times the resolution, 20 in all. Photographs only"""
+
+    @property
+    def variants(self) -> int:
+        """Variants of each training image."""
+        return VARIANTS[self.augment]
 
 
 class ProbeTrainingConfig(OptimizationConfig):

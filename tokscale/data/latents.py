@@ -163,12 +163,16 @@ def _partial(path: Path) -> Path:
 class LatentSplit:
     """One split, memory-mapped: reading a batch copies that batch and nothing else.
 
-    Raises ``StoreError`` when a file is missing, cut short, or not of the shape that the description says.
+    An image has one row, or ``variants`` rows one after another. Raises ``StoreError`` when a file is missing, cut
+    short, or not of the shape that the description says.
     """
 
-    def __init__(self, folder: Path, name: str, spec: LatentSpec, count: int, dtype: str = "float32"):
-        self._arguments = folder, name, spec, count, dtype
-        self.spec, self._count = spec, count
+    def __init__(
+        self, folder: Path, name: str, spec: LatentSpec, count: int, dtype: str = "float32", variants: int = 1
+    ) -> None:
+        self._arguments = folder, name, spec, count, dtype, variants
+        self.spec, self._count, self.variants = spec, count // variants, variants
+        assert self._count * variants == count, f"{count} rows are no whole number of images in {variants} variants"
         layout = spec.arrays(count, dtype)
         self._maps = {key: _map(folder / f"{name}.{key}.npy", *expected) for key, expected in layout.items()}
 
@@ -179,9 +183,10 @@ class LatentSplit:
         # A mapped array pickles as its whole content; a worker process maps the files again instead.
         return LatentSplit, self._arguments
 
-    def batch(self, indices: Sequence[int] | Array | Tensor) -> Batch:
-        """These images: ``indices`` (b, n) int64, or ``mean`` and ``logvar`` (b, n, d) float32; ``labels`` (b,)."""
-        rows = np.asarray(indices, dtype=np.int64)
+    def batch(self, indices: Sequence[int] | Array | Tensor, variants: Array | int = 0) -> Batch:
+        """These images, each in one of its variants: ``indices`` (b, n) int64, or ``mean`` and ``logvar`` (b, n, d)
+        float32; ``labels`` (b,)."""
+        rows = np.asarray(indices, dtype=np.int64) * self.variants + variants
         taken = {name: np.asarray(array[rows]) for name, array in self._maps.items()}
         wide = {name: np.float32 if array.dtype.kind == "f" else np.int64 for name, array in taken.items()}
         return {name: torch.from_numpy(array.astype(wide[name], copy=False)) for name, array in taken.items()}
@@ -242,10 +247,15 @@ class Latents:
             split.check_codes()
 
 
-def finish_latents(folder: Path, spec: LatentSpec, num_classes: int) -> Path:
-    """Describe two written splits in ``latents.json``: sizes, hashes, and moments of continuous training latents."""
+def finish_latents(folder: Path, spec: LatentSpec, num_classes: int, variants: int = 1) -> Path:
+    """Describe two written splits in ``latents.json``: sizes, hashes, and moments of continuous training latents.
+
+    Sizes count rows; in the training split, ``variants`` of them are one image.
+    """
     description: dict[str, Any] = {"schema": SCHEMA, "spec": asdict(spec), "num_classes": num_classes}
     description["counts"] = {split: len(np.load(folder / f"{split}.labels.npy", mmap_mode="r")) for split in SPLITS}
+    if variants > 1:
+        description["variants"] = variants
     if spec.kind == "continuous":
         means, logvars = (np.load(folder / f"train.{name}.npy", mmap_mode="r") for name in ("mean", "logvar"))
         mean, std = _moments(means, logvars)
@@ -274,7 +284,8 @@ def open_latents(folder: Path) -> Latents:
         text = json.loads(path.read_bytes())
         spec = LatentSpec(**{**text["spec"], "grid": tuple(text["spec"]["grid"])})
         dtype, counts = text.get("dtype", "float32"), text["counts"]
-        train, validation = (LatentSplit(folder, split, spec, counts[split], dtype) for split in SPLITS)
+        train = LatentSplit(folder, "train", spec, counts["train"], dtype, text.get("variants", 1))
+        validation = LatentSplit(folder, "validation", spec, counts["validation"], dtype)
         mean, std = (torch.tensor(text[key]) if key in text else None for key in ("mean", "std"))
         return Latents(folder, spec, text["num_classes"], mean, std, train, validation, text["files"])
     except OSError as error:
