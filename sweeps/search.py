@@ -57,6 +57,7 @@ class Search:
                  for number, one in enumerate(self.config.objectives)]  # fmt: skip
         if self.config.pruner is not None:
             asked.append(("search.pruner", f"on: {self.config.pruner.on}", self.config.pruner.on))
+        self._check_watched()
         varied = {path.split(".")[0] for path in [*self.spec.grid, *self.config.space]}
         for place, words, kind in asked:
             for section in _NEEDED.get(kind or "", ()):
@@ -65,6 +66,18 @@ class Search:
                     raise ConfigError(f"no stage of these trials measures this: they have no {section}",
                                       where=self.file.place(place), given=f"{words}, with {section}: null",
                                       allowed=f"a {section}, or another measure")  # fmt: skip
+
+    def _check_watched(self) -> None:
+        """Raise ``ConfigError`` for a pruner of intermediate probes where none are made."""
+        pruner, path = self.config.pruner, "training.probe_every"
+        training = self.spec.trial.get("training") or {}
+        asked = training.get("probe_every") or any(
+            name in (path, "training") for name in (*self.spec.grid, *self.config.space)
+        )
+        if pruner is not None and pruner.measure.startswith("probe_") and not asked:
+            raise ConfigError("the pruner looks at intermediate probes, and there are none",
+                              where=self.file.place("search.pruner"), given=f"measure: {pruner.measure}",
+                              allowed=f"trial.{path}: images between two of them")  # fmt: skip
 
     @property
     def folder(self) -> Path:

@@ -46,7 +46,7 @@ from tokscale.tokenizer_config import (
     VitTokenizer,
     VQBottleneck,
 )
-from tokscale.training_config import OptimizationConfig, TrainingConfig
+from tokscale.training_config import IntermediateProbe, OptimizationConfig, TrainingConfig
 
 __all__ = [
     "MIN_MEASURED",
@@ -64,6 +64,7 @@ __all__ = [
     "GigaTokTokenizer",
     "GptSize",
     "ImageFolderData",
+    "IntermediateProbe",
     "KLBottleneck",
     "LatentsConfig",
     "LinearProbeConfig",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tokscale.config import OptimizationConfig, TransformerSize, TrialConfig, VitTokenizer, used
+from tokscale.config import AutoregressiveProbe, OptimizationConfig, TransformerSize, TrialConfig, VitTokenizer, used
 from tokscale.formulas import (
     bottleneck_numbers,
     bottleneck_sizes,
@@ -202,8 +202,21 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     each += 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
     fixed = _trained(trained, training) + 4 * losses.frozen_params
     blocks, block = tokenizer_blocks(trial.tokenizer)
-    return StageCost(_training_flops(trial), fixed, each, training.batch_size, _checkpointed(trained),
+    flops = _training_flops(trial) + _watching_flops(trial)
+    return StageCost(flops, fixed, each, training.batch_size, _checkpointed(trained),
                      _trained(blocks, training), 4 * block)  # fmt: skip
+
+
+def _watching_flops(trial: TrialConfig) -> float:
+    """Of intermediate probes, which are no part of what the tokenizer's training takes by itself."""
+    training, probe = trial.training, trial.training.probe
+    if not training.probe_every:
+        return 0.0
+    model, tokens = AutoregressiveProbe(size=probe.size), _tokens(trial)
+    held_out = probe.images // 4
+    encoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["encode"] * (probe.images + held_out)
+    passes = probe_flops(model, trial.tokenizer.bottleneck, tokens) * (3 * probe.epochs * probe.images + held_out)
+    return float(_training_images(training) // training.probe_every * (encoded + passes))
 
 
 def _reconstruction_stage(trial: TrialConfig) -> StageCost:

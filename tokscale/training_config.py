@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from tokscale.fields import Config, Count, Fraction, NonNegative, Positive
+from pydantic import BeforeValidator, Field
+
+from tokscale.fields import Config, Count, CountOrZero, Fraction, Natural, NonNegative, Positive, parse_count
+from tokscale.tokenizer_config import GptSize
 
 
 class OptimizationConfig(Config):
@@ -31,5 +34,18 @@ class OptimizationConfig(Config):
         return -(-self.images // self.batch_size)
 
 
+class IntermediateProbe(Config):
+    """A small autoregressive probe on a fixed set of training images, trained anew on the weights of the moment."""
+
+    size: GptSize = Field(default="nano", validate_default=True)
+    images: Annotated[int, BeforeValidator(parse_count), Field(ge=16)] = 1024
+    """training images that the probe learns from; a quarter as many more are held out for its loss"""
+    epochs: Natural = 8
+
+
 class TrainingConfig(OptimizationConfig):
-    """Training of a tokenizer."""
+    """Training of a tokenizer. What only looks at it is no part of its id: the weights are the same, bit by bit."""
+
+    probe_every: CountOrZero = Field(default=0, json_schema_extra={"watching": True})
+    """images between two intermediate probes, whose loss a search may prune by; 0 never probes"""
+    probe: IntermediateProbe = Field(default=IntermediateProbe(), json_schema_extra={"watching": True})

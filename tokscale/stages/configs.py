@@ -7,6 +7,7 @@ from tokscale.config import (
     DataConfig,
     EvaluationConfig,
     GenerationConfig,
+    IntermediateProbe,
     LatentsConfig,
     LinearProbeConfig,
     LossesConfig,
@@ -24,6 +25,13 @@ class TokenizerStage(Config):
     losses: LossesConfig
     training: TrainingConfig
     seed: int
+
+
+class Watching(Config):
+    """What a tokenizer's training is to tell of itself."""
+
+    probe_every: int = 0
+    probe: IntermediateProbe = IntermediateProbe()
 
 
 class ReconstructionStage(Config):

@@ -18,11 +18,11 @@ from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.pictures import save_strip
 from tokscale.probes import AutoregressiveProbe, sample
+from tokscale.probes.encoding import spec_of
 from tokscale.record import write_atomically
 from tokscale.stages.configs import GenerationStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.guidance import search_scale
-from tokscale.stages.latents import spec_of
 from tokscale.stages.probe import check_same_tokens, load_probe
 from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_tokenizer

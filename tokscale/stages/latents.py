@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tokscale.data import Split, to_model_range
-from tokscale.data.latents import LatentSpec, LatentWriter, finish_latents
+from tokscale.data import Split
+from tokscale.data.latents import LatentWriter, finish_latents
 from tokscale.data.variants import Variants, open_variants
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
+from tokscale.probes.encoding import encode, spec_of
 from tokscale.stages.configs import LatentsStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.reconstruction import images_at_once
@@ -40,14 +40,6 @@ def run(context: Context) -> Measures:
     return {"skipped_files": skipped}
 
 
-def spec_of(tokenizer: Tokenizer) -> LatentSpec:
-    """What one image is to a probe of this tokenizer."""
-    bottleneck = tokenizer.bottleneck
-    kind: Literal["continuous", "discrete"] = "continuous" if bottleneck.codebook_size is None else "discrete"
-    return LatentSpec(kind, tokenizer.grid, tokenizer.num_latent_tokens, bottleneck.latent_dim,
-                      bottleneck.codebook_size)  # fmt: skip
-
-
 @torch.inference_mode()
 def _encoded(tokenizer: Tokenizer, images: Variants, count: int, context: Context) -> Iterable[dict[str, Tensor]]:
     size = context.pass_size(images_at_once(images.resolution))
@@ -58,10 +50,4 @@ def _encoded(tokenizer: Tokenizer, images: Variants, count: int, context: Contex
     )
     for batch, labels in passes:
         context.stop_if_asked()
-        result = tokenizer.encode(to_model_range(batch.to(context.device)))
-        if result.indices is not None:
-            yield {"indices": result.indices, "labels": labels}
-        else:
-            assert result.mean is not None
-            assert result.logvar is not None
-            yield {"mean": result.mean, "logvar": result.logvar, "labels": labels}
+        yield {**encode(tokenizer, batch.to(context.device)), "labels": labels}

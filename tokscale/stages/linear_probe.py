@@ -15,10 +15,10 @@ from tokscale.data.features import LABELS, Rows, read_features, write_features
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.probes import AutoregressiveProbe
+from tokscale.probes.encoding import spec_of
 from tokscale.probes.linear import top_1_accuracy, train_linear_probe
 from tokscale.stages.configs import LinearProbeStage
 from tokscale.stages.context import Context, Measures
-from tokscale.stages.latents import spec_of
 from tokscale.stages.probe import check_same_tokens, load_probe
 from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_tokenizer

@@ -167,7 +167,8 @@ def _context(
     check_device(team.ranks.device)
     description = read_description(folder)
     parents = {kind: read_parent(folder.parent(kind, identity)) for kind, identity in description["parents"].items()}
-    return Context(description["id"], folder, runtime, flag, team, attempt, check, description["config"], parents)
+    return Context(description["id"], folder, runtime, flag, team, attempt, check, description["config"], parents,
+                   description.get("watch") or {})  # fmt: skip
 
 
 def _judged(error: BaseException, folder: StageFolder, attempt: int, team: Team, past: Past) -> BaseException:

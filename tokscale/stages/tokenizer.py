@@ -15,10 +15,11 @@ from tokscale.models.tokenizer import Tokenizer, build_tokenizer
 from tokscale.parsing import parse
 from tokscale.record import Record, write_atomically
 from tokscale.stage import StageFolder
-from tokscale.stages.configs import TokenizerStage
+from tokscale.stages.configs import TokenizerStage, Watching
 from tokscale.stages.context import Context, Measures
 from tokscale.training.loop import train
 from tokscale.training.tasks import TokenizerTask
+from tokscale.training.watching import WatchingProbe
 
 WEIGHTS = "tokenizer.safetensors"
 
@@ -41,6 +42,7 @@ def run(context: Context) -> Measures:
             images, batch_size=batch_size, seed=config.seed, start_batch=step, rank=ranks.rank, world_size=ranks.world
         ),
         context,
+        _watchers(context, images),
     )  # fmt: skip
     if not context.first:
         return {}
@@ -48,6 +50,15 @@ def run(context: Context) -> Measures:
     context.notes += [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
     spent = cost.training_flops(config.tokenizer, config.data.resolution) * task.images_seen
     return {**counted, "train_images": task.images_seen, "train_flops": spent, "skipped_files": len(images.skipped)}
+
+
+def _watchers(context: Context, images: ImageSet) -> list[WatchingProbe]:
+    """Who looks at the training: an intermediate probe, on rank 0, where one is asked for."""
+    config = parse(Watching, context.watch.get("training", {}))
+    if not config.probe_every:
+        return []
+    context.notes.append(f"time and memory are with intermediate probes, every {config.probe_every:,} images")
+    return [WatchingProbe(config.probe, config.probe_every, images, context.flag)] if context.first else []
 
 
 def _check_validation(images: ImageSet) -> None:

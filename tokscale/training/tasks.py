@@ -54,6 +54,8 @@ class Task(pl.LightningModule, ABC):
         self.losses: Named = {}
         self.trained: dict[str, Tensor] = {}
         """the state at the end of training, whole, on the processor; of rank 0"""
+        self.told: dict[str, float] = {}
+        """what an intermediate measurement found, until it is written beside the losses"""
 
     @property
     def images_seen(self) -> int:
