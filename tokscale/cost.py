@@ -8,7 +8,6 @@ costs three forward passes, and those of frozen networks and discriminators besi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from tokscale.config import AutoregressiveProbe, OptimizationConfig, TransformerSize, TrialConfig, VitTokenizer, used
 from tokscale.formulas import (
@@ -29,6 +28,7 @@ from tokscale.gigatok_formulas import widest_floats
 from tokscale.labels import decoder_name, encoder_name, label
 from tokscale.loss_formulas import LossCosts, loss_costs
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
+from tokscale.stage_cost import StageCost
 
 __all__ = [
     "ASSUMED_CLASSES",
@@ -54,41 +54,6 @@ ASSUMED_VALIDATION_IMAGES = 50_000
 """images of a validation set that nobody has opened yet: ImageNet's"""
 _ASSUMED_SCALES = 6  # that a search for guidance tries: both neighbours of where it begins, and four steps to one side
 _MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
-
-
-class StageCost(NamedTuple):
-    """What one stage takes: FLOPs in all, bytes of memory, bytes on disk at most.
-
-    A stage that trains may split its batch over devices and micro-batches: it needs ``fixed_bytes`` on each device and
-    ``image_bytes`` for each image of the micro-batch there. One that only measures takes its images at its own pace:
-    its ``batch`` is 0 and ``fixed_bytes`` is all it needs.
-    """
-
-    flops: float
-    fixed_bytes: int
-    """weights, gradients, moments: whatever does not grow with the batch"""
-    image_bytes: int
-    """of each image in memory at once"""
-    batch: int
-    """images of one optimizer step, on however many devices; 0 where nothing is trained"""
-    disk_bytes: int
-    blocks_bytes: int = 0
-    """of ``fixed_bytes``, those of transformer blocks, which devices may share out among themselves"""
-    block_bytes: int = 0
-    """of the largest block's weights: where blocks are shared out, a device has one or two of them whole at a time"""
-
-    def shared_bytes(self, devices: int) -> int:
-        """What ``fixed_bytes`` become on each of several devices that share out the blocks.
-
-        A device holds its part of all blocks, and whole those of the block that computes: its weights, the next one's,
-        which are fetched meanwhile, and its gradients.
-        """
-        return self.fixed_bytes - self.blocks_bytes + -(-self.blocks_bytes // devices) + 3 * self.block_bytes
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes for the whole batch at once on one device."""
-        return self.fixed_bytes + self.image_bytes * self.batch
 
 
 # --- memory ---

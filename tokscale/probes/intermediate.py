@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from tokscale.config import AutoregressiveProbe as ProbeConfig
 from tokscale.config import IntermediateProbe
 from tokscale.data.images import ImageSet
-from tokscale.data.latents import Batch
+from tokscale.data.latents import Batch, LatentSpec
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.probes.autoregressive import AutoregressiveProbe, build_probe
-from tokscale.probes.encoding import encode, spec_of
+from tokscale.probes.encoding import encode
 from tokscale.probes.rate import draw_tokens, measure_rate
 
 HELD_OUT = 4  # one image is held out for as many that the probe learns from
@@ -34,31 +34,47 @@ def intermediate_images(images: ImageSet, config: IntermediateProbe) -> tuple[Te
     return images.images(range(wanted if images.size is None else min(wanted, images.size)))
 
 
-def probe_tokenizer(
-    tokenizer: Tokenizer, images: Tensor, labels: Tensor, config: IntermediateProbe, seed: int,
-    check: Callable[[], None] = lambda: None,
-) -> dict[str, float]:  # fmt: skip
-    """``probe_loss`` (nats per token) and ``probe_bits`` (bits per image) of the held-out images.
+@torch.no_grad()
+def encoded(tokenizer: Tokenizer, images: Tensor, labels: Tensor) -> Batch:
+    """Tokens of uint8 images (m, 3, h, w) with their labels (m,), in float32, on the tokenizer's device.
 
-    Leaves no trace: parameters, buffers, gradients, modes and torch's global random numbers are as they were. ``check``
-    is asked between steps; what it raises ends the measurement, and leaves as little.
+    The tokenizer is left as it was: its parts are in the modes that they had, of which some may be frozen.
     """
     device = next(tokenizer.parameters()).device
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices), torch.autocast(device.type, enabled=False), torch.enable_grad():
+    at_once = max(1, _PIXELS_AT_ONCE // images.shape[-1] ** 2)
+    with _in_evaluation(tokenizer), torch.autocast(device.type, enabled=False):
+        parts = [encode(tokenizer, part.to(device)) for part in torch.split(images, at_once)]
+    return {"labels": labels.to(device), **{name: torch.cat([part[name] for part in parts]) for name in parts[0]}}
+
+
+def probe_tokens(
+    tokens: Batch, spec: LatentSpec, config: IntermediateProbe, seed: int, check: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """``probe_loss`` (nats per token) and ``probe_bits`` (bits per image) of the last fifth of the images.
+
+    torch's global random numbers are left as they were. ``check`` is asked between steps; what it raises ends the
+    measurement. Raises ``DivergedError`` when there is no finite loss.
+    """
+    labels = tokens["labels"]
+    held_out = max(1, len(labels) // (HELD_OUT + 1))
+    learned = {name: tensor[:-held_out] for name, tensor in tokens.items()}
+    rest = {name: tensor[-held_out:] for name, tensor in tokens.items()}
+    with (
+        torch.random.fork_rng([labels.device] if labels.device.type == "cuda" else []),
+        torch.autocast(labels.device.type, enabled=False),
+        torch.enable_grad(),
+    ):
         torch.manual_seed(seed)
-        tokens = _tokens(tokenizer, images, device) | {"labels": labels.to(device)}
-        held_out = max(1, len(images) // (HELD_OUT + 1))
-        learned = {name: tensor[:-held_out] for name, tensor in tokens.items()}
-        rest = {name: tensor[-held_out:] for name, tensor in tokens.items()}
-        probe = _trained(_fresh(tokenizer, config, int(labels.max()) + 1, learned).to(device), learned, config, check)
-        found = measure_rate(probe, [rest], torch.Generator(device).manual_seed(seed), at_once=_BATCH)
+        probe = _fresh(spec, config, int(labels.max()) + 1, learned).to(labels.device)
+        _train(probe, learned, config, check)
+        generator = torch.Generator(labels.device).manual_seed(seed)
+        found = measure_rate(probe, [rest], generator, at_once=_BATCH)
     return {"probe_loss": found["ar_loss"], "probe_bits": found["ar_bits_per_image"]}
 
 
-def _fresh(tokenizer: Tokenizer, config: IntermediateProbe, classes: int, tokens: Batch) -> AutoregressiveProbe:
-    """A fresh probe without dropout for these tokens, normalised by their moments where they are continuous."""
-    probe = build_probe(ProbeConfig(size=config.size, dropout=0, class_dropout=0), spec_of(tokenizer), classes)
+def _fresh(spec: LatentSpec, config: IntermediateProbe, classes: int, tokens: Batch) -> AutoregressiveProbe:
+    """A probe without dropout, normalised by the tokens' moments where they are continuous."""
+    probe = build_probe(ProbeConfig(size=config.size, dropout=0, class_dropout=0), spec, classes)
     if "mean" in tokens:
         mean = tokens["mean"].mean((0, 1))
         variance = (tokens["mean"] - mean).square().mean((0, 1)) + tokens["logvar"].exp().mean((0, 1))
@@ -66,9 +82,7 @@ def _fresh(tokenizer: Tokenizer, config: IntermediateProbe, classes: int, tokens
     return probe
 
 
-def _trained(
-    probe: AutoregressiveProbe, tokens: Batch, config: IntermediateProbe, check: Callable[[], None]
-) -> AutoregressiveProbe:
+def _train(probe: AutoregressiveProbe, tokens: Batch, config: IntermediateProbe, check: Callable[[], None]) -> None:
     """AdamW over the epochs that were asked for, its rate going down to nothing in a straight line."""
     count = len(tokens["labels"])
     steps = config.epochs * -(-count // _BATCH)
@@ -82,20 +96,11 @@ def _trained(
             probe.loss(draw_tokens(batch), batch["labels"]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
-    return probe.eval()
-
-
-@torch.no_grad()
-def _tokens(tokenizer: Tokenizer, images: Tensor, device: torch.device) -> Batch:
-    at_once = max(1, _PIXELS_AT_ONCE // images.shape[-1] ** 2)
-    with _as_it_is(tokenizer):
-        parts = [encode(tokenizer, part.to(device)) for part in torch.split(images, at_once)]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 @contextmanager
-def _as_it_is(module: nn.Module) -> Iterator[None]:
-    """In evaluation mode; each part is then in the mode that it had, of which some may be frozen in evaluation."""
+def _in_evaluation(module: nn.Module) -> Iterator[None]:
+    """In evaluation mode; then each part is in the mode that it had."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:

@@ -53,12 +53,12 @@ def run(context: Context) -> Measures:
 
 
 def _watchers(context: Context, images: ImageSet) -> list[WatchingProbe]:
-    """Who looks at the training: an intermediate probe, on rank 0, where one is asked for."""
+    """Who looks at the training: an intermediate probe, where one is asked for."""
     config = parse(Watching, context.watch.get("training", {}))
     if not config.probe_every:
         return []
     context.notes.append(f"time and memory are with intermediate probes, every {config.probe_every:,} images")
-    return [WatchingProbe(config.probe, config.probe_every, images, context.flag)] if context.first else []
+    return [WatchingProbe(config.probe, config.probe_every, images, context.flag)]
 
 
 def _check_validation(images: ImageSet) -> None:

@@ -20,7 +20,8 @@ from tokscale.config import IntermediateProbe, ProceduralData, TrialConfig, VitT
 from tokscale.data import open_images
 from tokscale.errors import StoppedError
 from tokscale.models.tokenizer import build_tokenizer
-from tokscale.probes.intermediate import intermediate_images, probe_tokenizer
+from tokscale.probes.encoding import spec_of
+from tokscale.probes.intermediate import encoded, intermediate_images, probe_tokens
 from tokscale.record import read_record
 from tokscale.stage import stages_of, trial_id
 from tokscale.stages import run
@@ -82,14 +83,19 @@ def test_a_resumed_training_tells_what_the_unbroken_one_did(folder_of, monkeypat
     assert values[1].items() <= values[0].items()
 
 
-def test_two_ranks_tell_what_one_does(folder_of):
+@pytest.mark.parametrize("shard", [False, True], ids=["whole", "shared out"])
+def test_two_ranks_tell_what_one_does(folder_of, shard):
     alone, together = folder_of("alone", FSQ, True), folder_of("together", FSQ, True)
     run(str(alone.path), progress_seconds=0.0)
-    step = Step(together, 2)
+    step = Step(together, 2, shard=shard)
     assert step.finish() == [0, 0], step.output
     ours, theirs = ([line["probe_loss"] for line in lines(f) if "probe_loss" in line] for f in (together, alone))
     assert ours == pytest.approx(theirs, rel=0.02)
     assert len(ours) == 4
+
+
+def probed(tokenizer, images, config):
+    return probe_tokens(encoded(tokenizer, *images), spec_of(tokenizer), config, seed_for("watching", 0))
 
 
 def small_tokenizer(bottleneck):
@@ -112,7 +118,7 @@ def test_a_measurement_leaves_no_trace_and_repeats(bottleneck):
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    found = [probe_tokenizer(tokenizer, *images, TINY, seed_for("watching", 0)) for _ in range(2)]
+    found = [probed(tokenizer, images, TINY) for _ in range(2)]
     assert torch.equal(torch.rand(3), expected)
     assert found[0] == found[1]
     assert all(torch.equal(tensor, before[name]) for name, tensor in tokenizer.state_dict().items())
@@ -126,12 +132,12 @@ def test_codes_that_say_less_are_easier():
     """Of a tokenizer that has one code for everything, which is why the loss is nothing to seek by itself."""
     images = intermediate_images(open_images(ProceduralData(resolution=16), "train"), TINY)
     tokenizer = small_tokenizer({"kind": "vq", "codebook_size": 16, "code_dim": 4})
-    varied = probe_tokenizer(tokenizer, *images, TINY, 0)
+    varied = probed(tokenizer, images, TINY)
     assert varied["probe_bits"] == pytest.approx(16 * varied["probe_loss"] / math.log(2))
     with torch.no_grad():
         tokenizer.bottleneck.codebook.copy_(torch.ones(16, 4))
     longer = TINY.model_copy(update={"epochs": 80})
-    assert probe_tokenizer(tokenizer, *images, longer, 0)["probe_loss"] < 0.5 < 2 < varied["probe_loss"]
+    assert probed(tokenizer, images, longer)["probe_loss"] < 0.5 < 2 < varied["probe_loss"]
 
 
 def test_watching_is_planned_and_no_part_of_what_a_trial_is():
