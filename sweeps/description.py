@@ -22,6 +22,8 @@ _WORDS = ("null", "true", "false")  # of YAML 1.2, in any case
 def describe(stage: Stage) -> str:
     """The text of a stage's description."""
     values = {"kind": stage.kind, "id": stage.id, "config": stage.config, "parents": stage.parents}
+    if stage.watch:
+        values["watch"] = stage.watch
     return "".join(f"{line}\n" for line in _block(values, ""))
 
 

@@ -13,6 +13,7 @@ from sweeps.search_space import Space
 from sweeps.spec import SpecFile, SweepSpec
 from sweeps.store import Store
 from tokscale import cost
+from tokscale.config import TrialConfig
 from tokscale.errors import ConfigError
 from tokscale.stage import Stage, canonical
 
@@ -23,7 +24,10 @@ MOST_DRAWS = 200
 MEASURED_BY = {
     "ar_loss": "probe", "ar_bits_per_image": "probe", "ar_bits_per_pixel": "probe",
     "gfd": "generation", "precision": "generation", "recall": "generation",
+    "ar_linear_accuracy": "linear_probe", "tokenizer_linear_accuracy": "linear_probe",
 }  # fmt: skip
+_NEEDED = {"probe": ("probe",), "generation": ("probe", "generation"), "linear_probe": ("probe", "linear_probe")}
+"""sections of the trial that a kind of stage needs"""
 
 
 class Search:
@@ -53,14 +57,27 @@ class Search:
                  for number, one in enumerate(self.config.objectives)]  # fmt: skip
         if self.config.pruner is not None:
             asked.append(("search.pruner", f"on: {self.config.pruner.on}", self.config.pruner.on))
+        self._check_watched()
         varied = {path.split(".")[0] for path in [*self.spec.grid, *self.config.space]}
         for place, words, kind in asked:
-            needed = ("probe",) if kind == "probe" else ("probe", "generation") if kind == "generation" else ()
-            for section in needed:
-                if section not in varied and self.spec.trial.get(section, {}) is None:
+            for section in _NEEDED.get(kind or "", ()):
+                default = TrialConfig.model_fields[section].default
+                if section not in varied and self.spec.trial.get(section, default) is None:
                     raise ConfigError(f"no stage of these trials measures this: they have no {section}",
                                       where=self.file.place(place), given=f"{words}, with {section}: null",
                                       allowed=f"a {section}, or another measure")  # fmt: skip
+
+    def _check_watched(self) -> None:
+        """Raise ``ConfigError`` for a pruner of intermediate probes where none are made."""
+        pruner, path = self.config.pruner, "training.probe_every"
+        training = self.spec.trial.get("training") or {}
+        asked = training.get("probe_every") or any(
+            name in (path, "training") for name in (*self.spec.grid, *self.config.space)
+        )
+        if pruner is not None and pruner.measure.startswith("probe_") and not asked:
+            raise ConfigError("the pruner looks at intermediate probes, and there are none",
+                              where=self.file.place("search.pruner"), given=f"measure: {pruner.measure}",
+                              allowed=f"trial.{path}: images between two of them")  # fmt: skip
 
     @property
     def folder(self) -> Path:

@@ -136,15 +136,18 @@ class Pruner(Config):
     """
 
     on: Literal["tokenizer", "probe"] = "tokenizer"
-    measure: Literal["loss", "reconstruction", "ar_loss"] = "loss"
-    """of the training batches: all losses together, a tokenizer's reconstruction, or a probe's nats per token"""
+    measure: Literal["loss", "reconstruction", "ar_loss", "probe_loss", "probe_bits"] = "loss"
+    """of the training batches: all losses together, a tokenizer's reconstruction, or a probe's nats per token; of a
+    tokenizer's intermediate probes (``training.probe_every``): nats per token, which compare at equal vocabulary and
+    length, or bits per image, which always compare; a collapsed codebook is easy to predict and looks good in both"""
     kind: Literal["median", "hyperband"] = "median"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """share of the stage's budget that no point is denied"""
 
     @model_validator(mode="after")
     def _measured(self) -> Pruner:
-        if self.measure != "loss" and self.measure != {"tokenizer": "reconstruction", "probe": "ar_loss"}[self.on]:
+        told = {"tokenizer": ("reconstruction", "probe_loss", "probe_bits"), "probe": ("ar_loss",)}[self.on]
+        if self.measure not in ("loss", *told):
             raise ValueError(f"the training of a {self.on} has no {self.measure}")
         return self
 

@@ -17,7 +17,6 @@ from tokscale.fields import (
     Count,
     Fraction,
     Measured,
-    Natural,
     NonNegative,
     Positive,
     Seed,
@@ -36,6 +35,15 @@ from tokscale.losses_config import (
     stand_in_teacher,
     used,
 )
+from tokscale.probe_config import (
+    AutoregressiveProbe,
+    CfgSearch,
+    GenerationConfig,
+    LatentsConfig,
+    LinearProbeConfig,
+    ProbeConfig,
+    ProbeTrainingConfig,
+)
 from tokscale.tokenizer_config import (
     BottleneckConfig,
     ConvolutionSize,
@@ -50,11 +58,13 @@ from tokscale.tokenizer_config import (
     VitTokenizer,
     VQBottleneck,
 )
+from tokscale.training_config import IntermediateProbe, OptimizationConfig, TrainingConfig
 
 __all__ = [
     "MIN_MEASURED",
     "AutoregressiveProbe",
     "BottleneckConfig",
+    "CfgSearch",
     "ClassifierTeacher",
     "Config",
     "ConvolutionSize",
@@ -68,13 +78,16 @@ __all__ = [
     "GigaTokTokenizer",
     "GptSize",
     "ImageFolderData",
+    "IntermediateProbe",
     "KLBottleneck",
     "LFQBottleneck",
     "LatentsConfig",
+    "LinearProbeConfig",
     "LossesConfig",
     "LpipsLoss",
     "Measured",
     "NonNegative",
+    "OptimizationConfig",
     "PatchDiscriminator",
     "PerceptualLoss",
     "Positive",
@@ -147,64 +160,7 @@ DataConfig = Annotated[
 ]
 
 
-# --- training and measuring ---
-
-
-class TrainingConfig(Config):
-    """AdamW over a budget of images seen; the learning rate warms up linearly and then follows a half cosine."""
-
-    images: Count = 102_400_000
-    batch_size: Count = 1024
-    lr: Positive = 1e-4
-    """peak learning rate at this batch size; it is not rescaled"""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.95)
-    weight_decay: NonNegative = 1e-4
-    warmup: Fraction = 0.03
-    """share of the budget"""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    final_lr: Fraction = 0.0
-    """share of the peak at the end of the cosine"""
-    gradient_clip: NonNegative = 1.0
-    """norm; 0 never clips"""
-    precision: Literal["fp32", "bf16"] = "fp32"
-
-    @property
-    def steps(self) -> int:
-        """Optimizer steps: the budget in batches, rounded up."""
-        return -(-self.images // self.batch_size)
-
-
-class LatentsConfig(Config):
-    """How many training images are encoded for the probe, and how their latents are stored."""
-
-    images: Count = 1_281_167
-    dtype: Literal["float32", "float16"] = "float32"
-
-
-class ProbeTrainingConfig(TrainingConfig):
-    """As for the tokenizer, with GigaTok's defaults for AR probing: 50 epochs of ImageNet at a constant rate."""
-
-    images: Count = 64_000_000
-    batch_size: Count = 256
-    weight_decay: NonNegative = 0.05
-    warmup: Fraction = 0.0
-    schedule: Literal["cosine", "constant"] = "constant"
-
-
-class AutoregressiveProbe(Config):
-    """A small GPT on cached latents, in LlamaGen's manner: cross-entropy for codes, a density for continuous ones."""
-
-    kind: Literal["autoregressive"] = "autoregressive"
-    size: GptSize = Field(default="B", validate_default=True)
-    class_dropout: Fraction = 0.1
-    """share of images that train the unconditional model, for classifier-free guidance"""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    mixtures: Natural = 8
-    """Gaussian components of the density of one token; only for continuous latents"""
-    training: ProbeTrainingConfig = ProbeTrainingConfig()
-
-
-ProbeConfig = Annotated[Annotated[AutoregressiveProbe, Tag("autoregressive")], kind_of("autoregressive")]
+# --- measuring ---
 
 
 class EvaluationConfig(Config):
@@ -214,13 +170,7 @@ class EvaluationConfig(Config):
     pictures: Annotated[int, Field(ge=1, le=64)] = 8
 
 
-class GenerationConfig(Config):
-    """How the probe is sampled for measuring generation; class labels are those of the validation set, in order."""
-
-    images: Measured = 1024
-    cfg_scale: Annotated[float, Field(ge=1)] = 1.0
-    temperature: Positive = 1.0
-    batch_size: Count = 64
+# --- a trial ---
 
 
 class TrialSections(Config):
@@ -234,6 +184,7 @@ class TrialSections(Config):
     probe: ProbeConfig | None = AutoregressiveProbe()
     evaluation: EvaluationConfig = EvaluationConfig()
     generation: GenerationConfig | None = GenerationConfig()
+    linear_probe: LinearProbeConfig | None = Field(default=None, json_schema_extra={"since": "0.2"})
     seed: Seed = 0
 
 
@@ -249,3 +200,8 @@ class TrialConfig(TrialSections):
         """Hold sections against one another; an impossible pair raises ``ValueError`` with both values."""
         self.tokenizer.check(self.data.resolution)
         self.losses.check(self.data.resolution, self.tokenizer.decoder.depth, getattr(self.data, "classes", None))
+        if self.latents.augment != "none" and not getattr(self.data, "flip", False):
+            raise ValueError(f"latents.augment {self.latents.augment} mirrors images: it takes photographs with "
+                             "data.flip (the classes of procedural images differ by orientation)")  # fmt: skip
+        if self.linear_probe is not None and self.probe is None:
+            raise ValueError("a linear_probe classifies features of the probe, and probe is null")

@@ -8,11 +8,10 @@ costs three forward passes, and those of frozen networks and discriminators besi
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 from tokscale.config import (
-    ConvolutionSize,
-    TrainingConfig,
+    AutoregressiveProbe,
+    OptimizationConfig,
     TransformerSize,
     TrialConfig,
     VitTokenizer,
@@ -25,6 +24,7 @@ from tokscale.formulas import (
     classifier_params,
     gigatok_halves_of,
     probe_blocks,
+    probe_feature_flops,
     probe_flops,
     probe_outputs,
     probe_params,
@@ -34,7 +34,9 @@ from tokscale.formulas import (
     training_flops,
 )
 from tokscale.gigatok_formulas import widest_floats
-from tokscale.presets import gpt_mlp_width, name_of, vit_mlp_width
+from tokscale.labels import decoder_name, encoder_name, label
+from tokscale.presets import gpt_mlp_width, vit_mlp_width
+from tokscale.stage_cost import StageCost
 from tokscale.training_cost import (
     ASSUMED_CLASSES,
     classes_of,
@@ -66,48 +68,14 @@ __all__ = [
 
 ASSUMED_VALIDATION_IMAGES = 50_000
 """images of a validation set that nobody has opened yet: ImageNet's"""
+_ASSUMED_SCALES = 6  # that a search for guidance tries: both neighbours of where it begins, and four steps to one side
 _MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
-
-
-class StageCost(NamedTuple):
-    """What one stage takes: FLOPs in all, bytes of memory, bytes on disk at most.
-
-    A stage that trains may split its batch over devices and micro-batches: it needs ``fixed_bytes`` on each device and
-    ``image_bytes`` for each image of the micro-batch there. One that only measures takes its images at its own pace:
-    its ``batch`` is 0 and ``fixed_bytes`` is all it needs.
-    """
-
-    flops: float
-    fixed_bytes: int
-    """weights, gradients, moments: whatever does not grow with the batch"""
-    image_bytes: int
-    """of each image in memory at once"""
-    batch: int
-    """images of one optimizer step, on however many devices; 0 where nothing is trained"""
-    disk_bytes: int
-    blocks_bytes: int = 0
-    """of ``fixed_bytes``, those of transformer blocks, which devices may share out among themselves"""
-    block_bytes: int = 0
-    """of the largest block's weights: where blocks are shared out, a device has one or two of them whole at a time"""
-
-    def shared_bytes(self, devices: int) -> int:
-        """What ``fixed_bytes`` become on each of several devices that share out the blocks.
-
-        A device holds its part of all blocks, and whole those of the block that computes: its weights, the next one's,
-        which are fetched meanwhile, and its gradients.
-        """
-        return self.fixed_bytes - self.blocks_bytes + -(-self.blocks_bytes // devices) + 3 * self.block_bytes
-
-    @property
-    def memory_bytes(self) -> int:
-        """Bytes for the whole batch at once on one device."""
-        return self.fixed_bytes + self.image_bytes * self.batch
 
 
 # --- memory ---
 
 
-def _size_of_float(training: TrainingConfig) -> int:
+def _size_of_float(training: OptimizationConfig) -> int:
     return 2 if training.precision == "bf16" else 4
 
 
@@ -134,7 +102,7 @@ def _working(size: TransformerSize, hidden: int, images: int, tokens: int) -> in
     return 4 * images * tokens * (2 * size.width + 4 * hidden)
 
 
-def _trained(params: int, training: TrainingConfig) -> int:
+def _trained(params: int, training: OptimizationConfig) -> int:
     """Bytes of weights, gradients and AdamW's two moments, and of bf16 copies of the weights under autocast."""
     return params * (18 if training.precision == "bf16" else 16)
 
@@ -190,6 +158,12 @@ def _teacher_stage(trial: TrialConfig) -> StageCost:
     return StageCost(float(flops * passes), _trained(params, training), each, teacher.batch_size, _checkpointed(params))
 
 
+def _probe_params(trial: TrialConfig) -> int:
+    assert trial.probe is not None, "a trial without a probe has none of its parameters"
+    classes = classes_of(trial) or ASSUMED_CLASSES
+    return probe_params(trial.probe, trial.tokenizer.bottleneck, classes, _tokens(trial))
+
+
 def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     losses, training = loss_sizes(trial), trial.training
     kept = tokenizer_params(trial.tokenizer, trial.data.resolution)["tokenizer_params"]
@@ -198,8 +172,21 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     each += 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
     fixed = _trained(trained, training) + 4 * losses.frozen_params
     blocks, block = tokenizer_blocks(trial.tokenizer)
-    return StageCost(tokenizer_training_flops(trial), fixed, each, training.batch_size, _checkpointed(trained),
+    flops = tokenizer_training_flops(trial) + _watching_flops(trial)
+    return StageCost(flops, fixed, each, training.batch_size, _checkpointed(trained),
                      _trained(blocks, training), 4 * block)  # fmt: skip
+
+
+def _watching_flops(trial: TrialConfig) -> float:
+    """Of intermediate probes, which are no part of what the tokenizer's training takes by itself."""
+    training, probe = trial.training, trial.training.probe
+    if not training.probe_every:
+        return 0.0
+    model, tokens = AutoregressiveProbe(size=probe.size), _tokens(trial)
+    held_out = probe.images // 4
+    encoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["encode"] * (probe.images + held_out)
+    passes = probe_flops(model, trial.tokenizer.bottleneck, tokens) * (3 * probe.epochs * probe.images + held_out)
+    return float(training_images(training) // training.probe_every * (encoded + passes))
 
 
 def _reconstruction_stage(trial: TrialConfig) -> StageCost:
@@ -210,7 +197,8 @@ def _reconstruction_stage(trial: TrialConfig) -> StageCost:
 
 
 def _latents_stage(trial: TrialConfig) -> StageCost:
-    numbers, images = bottleneck_numbers(trial.tokenizer.bottleneck), trial.latents.images + _validation_images(trial)
+    numbers = bottleneck_numbers(trial.tokenizer.bottleneck)
+    images = trial.latents.images * trial.latents.variants + _validation_images(trial)
     if numbers.codebook_size is None:
         each = 2 * numbers.latent_dim * (2 if trial.latents.dtype == "float16" else 4)  # mean and log-variance
     else:
@@ -222,7 +210,7 @@ def _latents_stage(trial: TrialConfig) -> StageCost:
 def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
-    params = probe_params(probe, bottleneck, classes_of(trial) or ASSUMED_CLASSES)
+    params = _probe_params(trial)
     each = _size_of_float(probe.training) * _saved(probe.size, gpt_mlp_width(probe.size.width), tokens)
     each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * training_images(probe.training)
@@ -236,15 +224,30 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     probe, generation, tokens = trial.probe, trial.generation, _tokens(trial)
     assert probe is not None, "a trial without a probe has no generation stage"
     assert generation is not None, "a trial without generation has no generation stage"
-    passes = 2 if generation.cfg_scale > 1 else 1  # with and without the class
-    params = probe_params(probe, trial.tokenizer.bottleneck, classes_of(trial) or ASSUMED_CLASSES)
+    search = generation.cfg_search
+    passes = 2 if generation.cfg_scale > 1 or search is not None else 1  # with and without the class
+    params = _probe_params(trial)
     # With cached keys and values, a position attends to those before it only: half of the whole attention.
     attention = 2 * probe.size.depth * tokens * tokens * probe.size.width
     sampled = passes * (probe_flops(probe, trial.tokenizer.bottleneck, tokens) - attention)
     decoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["decode"]
     cache = passes * generation.batch_size * 2 * 4 * probe.size.depth * tokens * probe.size.width
     memory = 4 * params + cache + _coding(trial, generation.batch_size)
-    return StageCost(float(generation.images * (sampled + decoded)), memory, 0, 0, _pictures(trial))
+    images = generation.images + (0 if search is None else _ASSUMED_SCALES * search.images)
+    return StageCost(float(images * (sampled + decoded)), memory, 0, 0, _pictures(trial))
+
+
+def _linear_probe_stage(trial: TrialConfig) -> StageCost:
+    probe, config, tokenizer = trial.probe, trial.linear_probe, trial.tokenizer
+    assert probe is not None, "a trial without a probe has no linear_probe stage"
+    assert config is not None, "a trial without linear_probe has no such stage"
+    images = config.images + _validation_images(trial)
+    each = tokenizer_flops(tokenizer, trial.data.resolution)["encode"] + probe_feature_flops(probe, _tokens(trial))
+    widths = probe.size.width + bottleneck_numbers(tokenizer.bottleneck).latent_dim  # of both kinds of features
+    classified = 3 * 2 * widths * (classes_of(trial) or ASSUMED_CLASSES) * config.epochs * config.images
+    memory = 4 * _probe_params(trial) + _coding(trial, _MEASURED_AT_ONCE)
+    memory += _working(probe.size, gpt_mlp_width(probe.size.width), _MEASURED_AT_ONCE, _tokens(trial))
+    return StageCost(float(images * each + classified), memory, 0, 0, images * 4 * (widths + 2))
 
 
 _STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
@@ -254,6 +257,7 @@ _STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
     "latents": _latents_stage,
     "probe": _probe_stage,
     "generation": _generation_stage,
+    "linear_probe": _linear_probe_stage,
 }
 
 
@@ -273,36 +277,6 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
         "train_images": training_images(trial.training),
         "train_flops": tokenizer_training_flops(trial),
     }
-    classes = classes_of(trial)
-    if trial.probe is not None and classes is not None:
-        sizes["probe_params"] = probe_params(trial.probe, trial.tokenizer.bottleneck, classes)
+    if trial.probe is not None and classes_of(trial) is not None:
+        sizes["probe_params"] = _probe_params(trial)
     return sizes
-
-
-def encoder_name(trial: TrialConfig) -> str:
-    """The encoder by its preset's name, or by its numbers."""
-    return _name(trial, trial.tokenizer.encoder)
-
-
-def decoder_name(trial: TrialConfig) -> str:
-    """The decoder by its preset's name, or by its numbers."""
-    return _name(trial, trial.tokenizer.decoder)
-
-
-def label(trial: TrialConfig) -> str:
-    """The tokenizer in one line for people: "S-B/16 n256 kl16", "gigatok S-B 1d n256 vq16384x8".
-
-    Encoder and decoder; the ViT's patch, or GigaTok's layout, and channels and downsampling of convolutions that are
-    not GigaTok's own ("conv16/4"); latent tokens; bottleneck.
-    """
-    tokenizer, halves = trial.tokenizer, f"{encoder_name(trial)}-{decoder_name(trial)}"
-    if isinstance(tokenizer, VitTokenizer):
-        shape = f"{halves}/{tokenizer.patch}"
-    else:
-        shape, size = f"gigatok {halves} {tokenizer.layout}", tokenizer.convolution
-        shape += "" if size == ConvolutionSize() else f" conv{size.channels}/{size.downsampling}"
-    return f"{shape} n{_tokens(trial)} {bottleneck_numbers(tokenizer.bottleneck).label}"
-
-
-def _name(trial: TrialConfig, size: TransformerSize) -> str:
-    return name_of(trial.tokenizer.kind, size.width, size.depth, size.heads)

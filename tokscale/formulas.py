@@ -239,8 +239,11 @@ def probe_blocks(probe: ProbeConfig) -> tuple[int, int]:
     return probe.size.depth * block, block
 
 
-def probe_params(probe: ProbeConfig, bottleneck: BottleneckConfig, classes: int) -> int:
-    """Parameters of the autoregressive probe on a bottleneck's latents, for a data set of ``classes`` classes."""
+def probe_params(probe: ProbeConfig, bottleneck: BottleneckConfig, classes: int, tokens: int = 256) -> int:
+    """Parameters of the autoregressive probe on a bottleneck's latents, for a data set of ``classes`` classes.
+
+    The number of latent tokens matters where positions are learned.
+    """
     numbers, size = bottleneck_numbers(bottleneck), probe.size
     width, blocks = size.width, size.depth * _probe_block_params(size.width)
     head = probe_outputs(probe, numbers)
@@ -248,7 +251,14 @@ def probe_params(probe: ProbeConfig, bottleneck: BottleneckConfig, classes: int)
         outside = (numbers.latent_dim + 1) * width + (width + 1) * head
     else:
         outside = numbers.codebook_size * width + width * head
-    return (classes + 1) * width + blocks + width + outside
+    places = tokens * width if probe.positions == "learned" else 0
+    return (classes + 1) * width + places + blocks + width + outside
+
+
+def probe_feature_flops(probe: ProbeConfig, tokens: int) -> int:
+    """FLOPs of the probe's blocks up to the middle one, over one image of ``tokens`` latent tokens."""
+    whole = _transformer_flops(probe.size, gpt_mlp_width(probe.size.width), tokens)
+    return whole * max(1, probe.size.depth // 2) // probe.size.depth
 
 
 def probe_flops(probe: ProbeConfig, bottleneck: BottleneckConfig, tokens: int) -> int:

@@ -3,7 +3,8 @@
 A stage's id is a hash of its complete resolved config and of the ids it stands on, and of nothing else. So a finished
 stage is never run twice, in this sweep or another, and a changed probe setting re-runs only probes. A field that is
 added to a config later says so with ``json_schema_extra={"since": VERSION}`` and is left out of the hash while it
-equals its default, so that old ids keep their meaning.
+equals its default, so that old ids keep their meaning. A field that only asks to be told more, and changes nothing that
+comes out, says ``{"watching": True}``; it is never hashed, and stands beside the config in the stage's description.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from tokscale.config import Config, TrialConfig, stand_in_teacher
 from tokscale.record import RECORD_NAME
 
-KINDS = ("teacher", "tokenizer", "reconstruction", "latents", "probe", "generation")
+KINDS = ("teacher", "tokenizer", "reconstruction", "latents", "probe", "generation", "linear_probe")
 _SECTION_NAMES = tuple(TrialConfig.model_fields)
 ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
 
@@ -28,7 +31,8 @@ ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chanc
 class Stage(NamedTuple):
     """One unit of work of a trial: its kind, its id, its complete resolved config, and the ids it stands on.
 
-    ``key`` is ``kind/id``: the stage's folder below the stages folder, and its name in logs.
+    ``key`` is ``kind/id``: the stage's folder below the stages folder, and its name in logs. ``watch`` is what is to be
+    told while it runs, by section, and no part of the id.
     """
 
     key: str
@@ -36,6 +40,7 @@ class Stage(NamedTuple):
     id: str
     config: Mapping[str, Any]
     parents: Mapping[str, str]
+    watch: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -85,11 +90,25 @@ def identity_values(config: BaseModel) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, info in type(config).model_fields.items():
         value = getattr(config, name)
-        extra = info.json_schema_extra
-        if isinstance(extra, dict) and "since" in extra and value == info.get_default(call_default_factory=True):
+        if _is_later_default(info, value) or _says(info, "watching"):
             continue
         values[name] = _plain(value)
     return values
+
+
+def _is_later_default(info: FieldInfo, value: Any) -> bool:
+    """Whether a field was added later and equals its default: then ids are those from before it was there."""
+    return _says(info, "since") and bool(value == info.get_default(call_default_factory=True))
+
+
+def watched(section: BaseModel) -> dict[str, Any]:
+    """What a section asks to be told, as plain values: the fields that are no part of an id."""
+    fields = type(section).model_fields
+    return {name: _plain(getattr(section, name)) for name, info in fields.items() if _says(info, "watching")}
+
+
+def _says(info: FieldInfo, word: str) -> bool:
+    return isinstance(info.json_schema_extra, dict) and bool(info.json_schema_extra.get(word))
 
 
 def canonical(values: Any) -> str:
@@ -149,7 +168,9 @@ class TrialStages:
     def identify(self, trial: TrialConfig) -> tuple[str, list[Stage]]:
         """The id of a trial, and its stages, parents before children."""
         written = self._written(trial)
-        text = "\n".join([f"{name}:{part[1]}" for name, part in written.items()])
+        fields = TrialConfig.model_fields
+        counted = [name for name in written if not _is_later_default(fields[name], getattr(trial, name))]
+        text = "\n".join([f"{name}:{written[name][1]}" for name in counted])
         return hash_of("trial", text, {}), self._stages(trial, written)
 
     def _stages(self, trial: TrialConfig, written: Mapping[str, tuple[Any, str]]) -> list[Stage]:
@@ -162,6 +183,8 @@ class TrialStages:
         of_teacher = {stage.kind: stage.id for stage in stages}
         names = ("data", "losses", "seed", "tokenizer", "training")
         tokenizer = self._stage("tokenizer", training, names, of_teacher)
+        if trial.training.probe_every:
+            tokenizer = tokenizer._replace(watch={"training": watched(trial.training)})
         of_tokenizer = {"tokenizer": tokenizer.id}
         stages += [tokenizer, self._stage("reconstruction", written, ("data", "evaluation"), of_tokenizer)]
         if trial.probe is None:
@@ -172,6 +195,9 @@ class TrialStages:
         if trial.generation is not None:
             measured = ("data", "evaluation", "generation", "seed")
             stages.append(self._stage("generation", written, measured, {**of_tokenizer, "probe": probe.id}))
+        if trial.linear_probe is not None:
+            classified = ("data", "linear_probe", "seed")
+            stages.append(self._stage("linear_probe", written, classified, {**of_tokenizer, "probe": probe.id}))
         return stages
 
     def _stage(
@@ -203,8 +229,7 @@ class TrialStages:
 
 
 def _validation_only(config: Config, name: str) -> bool:
-    extra = type(config).model_fields[name].json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get("validation_only"))
+    return _says(type(config).model_fields[name], "validation_only")
 
 
 def _plain(value: Any) -> Any:

@@ -88,7 +88,7 @@ class FSQBottleneck(Config):
 
 
 class LFQBottleneck(Config):
-    """Look-up-free quantisation (Yu et al. 2024, MAGVIT-v2): each of ``bits`` channels becomes its sign; 2^bits codes."""
+    """Look-up-free quantisation (Yu et al. 2024, MAGVIT-v2): each of ``bits`` channels is its sign; 2^bits codes."""
 
     kind: Literal["lfq"]
     bits: Annotated[int, Field(ge=1, le=24)] = 14
@@ -139,7 +139,7 @@ class ConvolutionSize(Config):
     channels: Annotated[int, Field(gt=0, multiple_of=4)] = 128
     """of the full resolution"""
     multipliers: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1, 1, 2, 2, 4)
-    """channels of each level over ``channels``, the full resolution first; each further level halves height and width"""
+    """channels of each level over ``channels``, the full resolution first; each further level halves both sides"""
     encoder_blocks: Natural = 2
     """residual blocks of a level"""
     decoder_blocks: Natural = 3

@@ -8,6 +8,7 @@ from tokscale.config import (
     ClassifierTeacher,
     DataConfig,
     LossesConfig,
+    OptimizationConfig,
     TokenizerConfig,
     TrainingConfig,
     VitTokenizer,
@@ -55,7 +56,7 @@ def classes_of(trial: Trained) -> int | None:
     return getattr(trial.data, "classes", None)
 
 
-def training_images(training: TrainingConfig) -> int:
+def training_images(training: OptimizationConfig) -> int:
     """Images that training sees: whole batches, the last one included."""
     return training.steps * training.batch_size
 

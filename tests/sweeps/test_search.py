@@ -181,6 +181,19 @@ def test_the_noise_of_batches_is_averaged(tmp_path):
     assert curve == pytest.approx({step: 1 - step / 100 for step in curve}, abs=0.005)
 
 
+def test_what_is_rarely_said_counts_as_soon_as_the_stage_is_past_it(tmp_path):
+    """As of an intermediate probe at every quarter: its first value is of use in the twentieth that follows."""
+    path = tmp_path / "progress.jsonl"
+    lines = [{"done": done, "total": 100, "loss": 1.0} | ({"probe_loss": 4.0 - done / 50} if done % 25 == 0 else {})
+             for done in range(1, 61)]  # fmt: skip
+    progress(path, lines[:24])
+    assert read_curve(path, "probe_loss") == {}
+    progress(path, lines[:30])
+    assert read_curve(path, "probe_loss") == {25: 3.5}
+    progress(path, lines)
+    assert read_curve(path, "probe_loss") == pytest.approx({25: 3.5, 30: 3.4, 35: 3.3, 40: 3.2, 45: 3.1, 50: 3.0})
+
+
 def test_an_attempt_that_goes_on_from_a_checkpoint_overwrites_the_one_before(tmp_path):
     path = tmp_path / "progress.jsonl"
     lines = [{"done": done, "total": 100, "loss": 9.0} for done in (1, 40, 60)]

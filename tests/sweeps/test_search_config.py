@@ -76,6 +76,10 @@ REFUSED = {
     "an endless grid": (("sampler: tpe", "sampler: grid"), "study.yaml:9", "choices, or a step"),
     "a constraint without a number": (("200M", "few"), "study.yaml:14", "a number"),
     "an unreadable constraint": (("tokenizer_params <=", "tokenizer params <="), "study.yaml:14", "cannot be read"),
+    "pruning a probe by probes of a tokenizer": (
+        ("objectives: [psnr, ar_bits_per_image]", "objectives: [psnr]\n  pruner: {on: probe, measure: probe_loss}"),
+        "study.yaml:14", "the training of a probe has no probe_loss",
+    ),
     "pruning on a front": (("  objectives", "  pruner: {on: probe}\n  objectives"), "study.yaml:13", "one objective"),
     "a setting in grid and space": (
         ("tokenizer.patch: [4", "tokenizer.bottleneck: [4"), "study.yaml:10", "the grid set the same"),

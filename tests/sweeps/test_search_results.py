@@ -63,6 +63,24 @@ def test_a_measure_that_trials_do_not_have_is_named_before_anything_runs(bench):
     assert "study.yaml:12" in str(refusal.value)
 
 
+def test_a_linear_accuracy_needs_the_section_that_asks_for_it(bench):
+    text = SPEC.replace("[psnr]", "[ar_linear_accuracy]").replace("probe: null", "generation: null")
+    with pytest.raises(ConfigError, match="they have no linear_probe"):
+        make_plan(bench(text).spec, bench(text).store)
+    made = bench(text.replace("generation: null", "generation: null\n  linear_probe: {}"))
+    make_plan(made.spec, made.store)
+
+
+@pytest.mark.parametrize("measure", ["probe_loss", "probe_bits"])
+def test_pruning_by_intermediate_probes_needs_some(bench, measure):
+    text = SPEC + f"  pruner: {{measure: {measure}}}\n"
+    with pytest.raises(ConfigError, match="there are none") as refusal:
+        make_plan(bench(text).spec, bench(text).store)
+    assert "trial.training.probe_every" in str(refusal.value)
+    made = bench(text.replace("  probe: null", "  probe: null\n  training: {probe_every: 10k}"))
+    make_plan(made.spec, made.store)
+
+
 def test_a_measure_that_no_stage_of_this_version_takes_is_named_with_the_first_result(bench):
     made = bench(SPEC.replace("[psnr]", "[lpips]"))
     with made.rounds() as rounds:

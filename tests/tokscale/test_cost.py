@@ -21,6 +21,7 @@ from tokscale.config import (
     GenerationConfig,
     ImageFolderData,
     KLBottleneck,
+    LinearProbeConfig,
     LossesConfig,
     LpipsLoss,
     ProceduralData,
@@ -119,12 +120,16 @@ def test_probes_have_the_sizes_of_llamagen(size, exact, printed):
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=lambda config: cost.bottleneck_numbers(config).label)
-@pytest.mark.parametrize(("size", "side"), [("nano", 4), ({"width": 200, "depth": 2, "heads": 5}, 8)])
-def test_probe_formulas_are_those_of_the_built_probe(bottleneck, size, side):
-    config, numbers, tokens = AutoregressiveProbe(size=size), cost.bottleneck_numbers(bottleneck), side * side
+@pytest.mark.parametrize(
+    ("size", "side", "positions"), [("nano", 4, "rotary"), ({"width": 200, "depth": 2, "heads": 5}, 8, "learned")]
+)
+def test_probe_formulas_are_those_of_the_built_probe(bottleneck, size, side, positions):
+    config = AutoregressiveProbe(size=size, positions=positions)
+    numbers, tokens = cost.bottleneck_numbers(bottleneck), side * side
     kind = "continuous" if numbers.codebook_size is None else "discrete"
     probe = ProbeModule(config, LatentSpec(kind, (side, side), tokens, numbers.latent_dim, numbers.codebook_size), 10)
-    assert cost.probe_params(config, bottleneck, 10) == sum(parameter.numel() for parameter in probe.parameters())
+    params = sum(parameter.numel() for parameter in probe.parameters())
+    assert cost.probe_params(config, bottleneck, 10, tokens) == params
     z = torch.zeros(2, tokens, numbers.latent_dim) if kind == "continuous" else torch.zeros(2, tokens).long()
     flops = counted(lambda: probe.eval().nll(z, torch.zeros(2, dtype=torch.int64)))
     assert flops == pytest.approx(2 * cost.probe_flops(config, bottleneck, tokens), rel=0.01)
@@ -190,7 +195,8 @@ TAUGHT = LossesConfig(semantic=SemanticLoss(features=ClassifierTeacher(kind="cla
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bottleneck", [KL16, VQ], ids=["kl", "vq"])
 def test_every_stage_has_a_cost(kind, bottleneck):
-    found = cost.stage_cost(kind, TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck), losses=TAUGHT))
+    trial = TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck), losses=TAUGHT, linear_probe=LinearProbeConfig())
+    found = cost.stage_cost(kind, trial)
     assert found.flops > 0
     assert found.memory_bytes > 0
     assert found.disk_bytes > 0
@@ -210,7 +216,8 @@ def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not(
     for batch in (32, 64):
         training, probe = TrainingConfig(batch_size=batch), AutoregressiveProbe(training={"batch_size": batch})
         taught = LossesConfig(semantic=SemanticLoss(features=ClassifierTeacher(kind="classifier", batch_size=batch)))
-        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe, losses=taught)
+        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe, losses=taught,
+                            linear_probe=LinearProbeConfig())  # fmt: skip
         small_and_large.append([cost.stage_cost(kind, trial) for kind in KINDS])
     for kind, small, large in zip(KINDS, *small_and_large, strict=True):
         assert (small.fixed_bytes, small.image_bytes) == (large.fixed_bytes, large.image_bytes)
@@ -240,6 +247,20 @@ def test_networks_beside_the_tokenizer_cost_their_passes():
     assert extra(semantic=SemanticLoss(features=teacher)) == pytest.approx(1000 * (looked + 3 * small))
 
 
+def test_a_linear_probe_costs_its_features_and_its_epochs():
+    probe, bottleneck = AutoregressiveProbe(size="mini"), VQBottleneck(kind="vq", codebook_size=50, code_dim=3)
+    images = LinearProbeConfig(images=1000, epochs=20)
+    trial = TrialConfig(data=ProceduralData(validation_images=100), tokenizer=vit("nano", "micro", 4, bottleneck),
+                        probe=probe, linear_probe=images)  # fmt: skip
+    module = ProbeModule(probe, LatentSpec("discrete", (8, 8), 64, 3, 50), 10).eval()
+    half = counted(lambda: module.middle_features(torch.zeros(1, 64, dtype=torch.int64)))
+    encoded = cost.tokenizer_flops(trial.tokenizer, 32)["encode"]
+    classified = 3 * 2 * (128 + 3) * 10 * 1000 * 20
+    found = cost.stage_cost("linear_probe", trial)
+    assert found.flops == 1100 * (encoded + half) + classified
+    assert found.disk_bytes == 1100 * 4 * (128 + 3 + 2)
+
+
 def test_guidance_samples_twice():
     tokenizer = vit("nano", "micro", 4)
     flops = [
@@ -248,6 +269,16 @@ def test_guidance_samples_twice():
     ]
     decoded = cost.tokenizer_flops(tokenizer, 32)["decode"] * 1024
     assert flops[1].flops - decoded == pytest.approx(2 * (flops[0].flops - decoded))
+
+
+def test_a_search_for_guidance_samples_for_every_scale():
+    tokenizer = vit("nano", "micro", 4)
+    found = {}
+    for search in (None, {"images": 256}):
+        generation = GenerationConfig(images=1024, cfg_scale=1.5, cfg_search=search)
+        found[bool(search)] = cost.stage_cost("generation", TrialConfig(tokenizer=tokenizer, generation=generation))
+    assert found[True].flops / found[False].flops == pytest.approx(1 + 6 * 256 / 1024)
+    assert found[True].memory_bytes == found[False].memory_bytes
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=lambda config: cost.bottleneck_numbers(config).label)

@@ -13,7 +13,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tokscale.data.latents import DESCRIPTION, LatentSpec, LatentWriter, finish_latents, latent_batches, open_latents
+from tokscale.data.latent_batches import latent_batches
+from tokscale.data.latents import DESCRIPTION, LatentSpec, LatentWriter, finish_latents, open_latents
 from tokscale.errors import DivergedError, StoreError
 
 CONTINUOUS = LatentSpec("continuous", (2, 3), 6, 4)
@@ -144,6 +145,18 @@ def test_a_file_of_another_shape_or_type_is_named_at_opening(tmp_path):
         np.save(tmp_path / "train.mean.npy", wrong)
         with pytest.raises(StoreError, match="not as described"):
             open_latents(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_codes_of_another_vocabulary_are_named_before_a_probe_meets_them(tmp_path, split):
+    write_all(tmp_path, codes(512))
+    open_latents(tmp_path).check_codes()
+    path = tmp_path / f"{split}.indices.npy"
+    stored = np.load(path)
+    stored[-1, 2] = 512
+    np.save(path, stored)
+    with pytest.raises(StoreError, match=rf"another vocabulary\n.*{split}\.indices\.npy\n.*code 512 of 512"):
+        open_latents(tmp_path).check_codes()
 
 
 def test_verify_notices_one_changed_bit(tmp_path):

@@ -22,8 +22,11 @@ def changed(before, after):
 
 def test_a_trial_is_a_graph_with_parents_first():
     taught = {"semantic": {"layer": 1, "features": {"kind": "classifier"}}}
-    stages = stages_of(parse(TrialConfig, {**SMALL, "losses": taught}))
+    stages = stages_of(parse(TrialConfig, {**SMALL, "losses": taught, "linear_probe": {}}))
     assert tuple(stage.kind for stage in stages) == KINDS
+    assert [stage.kind for stage in stages_of(parse(TrialConfig, SMALL))] == [
+        kind for kind in KINDS if kind != "linear_probe"
+    ]
     seen = {}
     for stage in stages:
         assert all(seen[kind] == identity for kind, identity in stage.parents.items())
@@ -42,6 +45,7 @@ def test_a_trial_is_a_graph_with_parents_first():
         ({"generation": {"images": 30}}, {"generation"}),
         ({"generation": None}, {"generation"}),
         ({"probe": None}, {"latents", "probe", "generation"}),
+        ({"linear_probe": {"epochs": 20}}, set()),
     ],
 )
 def test_a_change_runs_again_only_what_stands_on_it(change, rerun):
@@ -61,6 +65,14 @@ def test_a_stand_in_teacher_is_a_stage_that_trials_share():
     assert changed(first, taught(images=1000)) == set(first)
     named = ids(losses={"semantic": {"layer": 1, "features": "dinov2-s"}})
     assert "teacher" not in named
+
+
+def test_a_later_section_is_in_the_id_of_trials_that_have_it():
+    plain, with_section = (parse(TrialConfig, {**SMALL, **more}) for more in ({}, {"linear_probe": {}}))
+    assert trial_id(plain) == "f8a83fdb5e1741b0"
+    assert trial_id(with_section) != trial_id(plain)
+    stages = {stage.kind: stage for stage in stages_of(with_section)}
+    assert stages["linear_probe"].parents == {kind: stages[kind].id for kind in ("tokenizer", "probe")}
 
 
 def test_how_a_value_is_written_does_not_matter():

@@ -7,10 +7,9 @@ A folder holds one ``.npy`` file per split and array (``train.indices.npy`` for 
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 
-from tokscale.data.randomness import shuffled
 from tokscale.errors import DivergedError, StoreError
 from tokscale.record import cannot_write, digest, sync_folder, write_atomically
 
@@ -53,6 +50,12 @@ class LatentSpec:
         rows, columns = self.grid
         assert rows * columns == self.tokens, f"a grid of {rows} x {columns} does not hold {self.tokens} tokens"
         assert (self.kind == "discrete") == (self.codebook_size is not None), "codes, and only codes, have a codebook"
+
+    @property
+    def words(self) -> str:
+        """In words, for messages: "64 tokens (8 x 8) of 1024 codes of 4 channels"."""
+        what = "" if self.codebook_size is None else f"{self.codebook_size} codes of "
+        return f"{self.tokens} tokens ({self.grid[0]} x {self.grid[1]}) of {what}{self.dim} channels"
 
     def arrays(self, count: int, dtype: str = "float32") -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Name -> (shape, dtype) of the arrays that hold ``count`` images; ``dtype`` is that of continuous latents."""
@@ -160,12 +163,16 @@ def _partial(path: Path) -> Path:
 class LatentSplit:
     """One split, memory-mapped: reading a batch copies that batch and nothing else.
 
-    Raises ``StoreError`` when a file is missing, cut short, or not of the shape that the description says.
+    An image has one row, or ``variants`` rows one after another. Raises ``StoreError`` when a file is missing, cut
+    short, or not of the shape that the description says.
     """
 
-    def __init__(self, folder: Path, name: str, spec: LatentSpec, count: int, dtype: str = "float32"):
-        self._arguments = folder, name, spec, count, dtype
-        self.spec, self._count = spec, count
+    def __init__(
+        self, folder: Path, name: str, spec: LatentSpec, count: int, dtype: str = "float32", variants: int = 1
+    ) -> None:
+        self._arguments = folder, name, spec, count, dtype, variants
+        self.spec, self._count, self.variants = spec, count // variants, variants
+        assert self._count * variants == count, f"{count} rows are no whole number of images in {variants} variants"
         layout = spec.arrays(count, dtype)
         self._maps = {key: _map(folder / f"{name}.{key}.npy", *expected) for key, expected in layout.items()}
 
@@ -176,12 +183,26 @@ class LatentSplit:
         # A mapped array pickles as its whole content; a worker process maps the files again instead.
         return LatentSplit, self._arguments
 
-    def batch(self, indices: Sequence[int] | Array | Tensor) -> Batch:
-        """These images: ``indices`` (b, n) int64, or ``mean`` and ``logvar`` (b, n, d) float32; ``labels`` (b,)."""
-        rows = np.asarray(indices, dtype=np.int64)
+    def batch(self, indices: Sequence[int] | Array | Tensor, variants: Array | int = 0) -> Batch:
+        """These images, each in one of its variants: ``indices`` (b, n) int64, or ``mean`` and ``logvar`` (b, n, d)
+        float32; ``labels`` (b,)."""
+        rows = np.asarray(indices, dtype=np.int64) * self.variants + variants
         taken = {name: np.asarray(array[rows]) for name, array in self._maps.items()}
         wide = {name: np.float32 if array.dtype.kind == "f" else np.int64 for name, array in taken.items()}
         return {name: torch.from_numpy(array.astype(wide[name], copy=False)) for name, array in taken.items()}
+
+    def check_codes(self) -> None:
+        """``Latents.check_codes`` of this split."""
+        size, codes = self.spec.codebook_size, self._maps.get("indices")
+        if size is None or codes is None:
+            return
+        for start in range(0, len(codes), _ROWS_AT_ONCE):
+            block = codes[start : start + _ROWS_AT_ONCE]
+            if block.min() < 0 or block.max() >= size:
+                worst = block.max() if block.max() >= size else block.min()
+                folder, name = self._arguments[:2]
+                path = folder / f"{name}.indices.npy"
+                raise _damaged("cached codes are of another vocabulary", path, f"code {worst} of {size} (from 0 on)")
 
 
 def _map(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -217,11 +238,24 @@ class Latents:
             if digest(self.folder / name) != expected:
                 raise _damaged("cached latents have changed since they were written", self.folder / name, "other hash")
 
+    def check_codes(self) -> None:
+        """Read all codes and raise ``StoreError`` for one that the vocabulary does not have.
 
-def finish_latents(folder: Path, spec: LatentSpec, num_classes: int) -> Path:
-    """Describe two written splits in ``latents.json``: sizes, hashes, and moments of continuous training latents."""
+        An embedding would answer with an index error, on a GPU with one that ends the process.
+        """
+        for split in (self.train, self.validation):
+            split.check_codes()
+
+
+def finish_latents(folder: Path, spec: LatentSpec, num_classes: int, variants: int = 1) -> Path:
+    """Describe two written splits in ``latents.json``: sizes, hashes, and moments of continuous training latents.
+
+    Sizes count rows; in the training split, ``variants`` of them are one image.
+    """
     description: dict[str, Any] = {"schema": SCHEMA, "spec": asdict(spec), "num_classes": num_classes}
     description["counts"] = {split: len(np.load(folder / f"{split}.labels.npy", mmap_mode="r")) for split in SPLITS}
+    if variants > 1:
+        description["variants"] = variants
     if spec.kind == "continuous":
         means, logvars = (np.load(folder / f"train.{name}.npy", mmap_mode="r") for name in ("mean", "logvar"))
         mean, std = _moments(means, logvars)
@@ -250,46 +284,11 @@ def open_latents(folder: Path) -> Latents:
         text = json.loads(path.read_bytes())
         spec = LatentSpec(**{**text["spec"], "grid": tuple(text["spec"]["grid"])})
         dtype, counts = text.get("dtype", "float32"), text["counts"]
-        train, validation = (LatentSplit(folder, split, spec, counts[split], dtype) for split in SPLITS)
+        train = LatentSplit(folder, "train", spec, counts["train"], dtype, text.get("variants", 1))
+        validation = LatentSplit(folder, "validation", spec, counts["validation"], dtype)
         mean, std = (torch.tensor(text[key]) if key in text else None for key in ("mean", "std"))
         return Latents(folder, spec, text["num_classes"], mean, std, train, validation, text["files"])
     except OSError as error:
         raise _damaged("no complete latents here", path, str(error)) from error
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
         raise _damaged("the description of cached latents is damaged", path, repr(error)) from error
-
-
-class LatentBatches(IterableDataset[Batch]):
-    """An endless stream whose batch number t is a pure function of seed and t; each epoch sees every image once.
-
-    Epochs are joined end to end, so a batch may hold the end of one and the start of the next. It goes into a
-    ``DataLoader`` with ``batch_size=None`` and any number of workers: they take turns, and the order does not change.
-    """
-
-    def __init__(self, split: LatentSplit, batch_size: int, seed: int, start_batch: int, rank: int, world_size: int):
-        assert len(split) > 0, "an empty split has no batches"
-        assert batch_size % world_size == 0, "a batch is shared equally among processes"
-        self.split, self.batch_size, self.seed, self.start_batch = split, batch_size, seed, start_batch
-        self.rank, self.world_size = rank, world_size
-
-    def images(self, number: int) -> Array:
-        """Indices (b / world_size,) of the images of this rank's part of batch ``number``."""
-        part = self.batch_size // self.world_size
-        first = number * self.batch_size + self.rank * part
-        return shuffled(np.arange(first, first + part), len(self.split), seed=self.seed)
-
-    def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        for number in itertools.count(self.start_batch + first, step):
-            yield self.split.batch(self.images(number))
-
-
-def latent_batches(
-    split: LatentSplit, *, batch_size: int, seed: int, start_batch: int = 0, rank: int = 0, world_size: int = 1
-) -> LatentBatches:
-    """Training batches of ``split``, of which a resumed run takes up number ``start_batch``.
-
-    ``batch_size`` counts all ranks together; the ranks' parts of batch t are the batch t of a single process.
-    """
-    return LatentBatches(split, batch_size, seed, start_batch, rank, world_size)

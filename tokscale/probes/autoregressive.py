@@ -30,7 +30,7 @@ class AutoregressiveProbe(nn.Module):
     unconditional model, trained on the share ``class_dropout`` of images.
     """
 
-    rotations: Tensor
+    rotations: Tensor | None
     draws: Draws | None = None
     """where the dropped classes of a training step come from; None: torch's global generator"""
 
@@ -51,7 +51,9 @@ class AutoregressiveProbe(nn.Module):
             for _ in range(size.depth)
         )
         self.norm = nn.RMSNorm(size.width, eps=NORM_EPS)
-        self.register_buffer("rotations", grid_rotations(latents.grid, size.width // size.heads), persistent=False)
+        self.positions = embedding(latents.tokens, size.width) if config.positions == "learned" else None
+        turned = grid_rotations(latents.grid, size.width // size.heads) if self.positions is None else None
+        self.register_buffer("rotations", turned, persistent=False)
 
     def set_normalisation(self, mean: Tensor, std: Tensor) -> None:
         """Take mean and spread (d,) of the training latents; the density stays one of the raw latents."""
@@ -80,8 +82,22 @@ class AutoregressiveProbe(nn.Module):
 
     def states(self, prefix: Tensor, labels: Tensor) -> Tensor:
         """Final states (b, t + 1, e) after the class and each token of a prefix (b, t) or (b, t, d)."""
-        x = torch.cat([self.class_embedding(labels)[:, None], self.tokens.embed(prefix)], dim=1)
-        return self._run(x, 0, None)
+        return self._run(self._inputs(prefix, labels), 0, None)
+
+    def middle_features(self, tokens: Tensor) -> Tensor:
+        """Mean (b, e) over the n positions of the output of block depth // 2, counted from 1, without a class.
+
+        What GigaTok's linear probing reads of tokens (b, n) or (b, n, d); the last of them is predicted, never read.
+        """
+        labels = torch.full((len(tokens),), self.null_label, device=tokens.device)
+        middle = max(1, len(self.blocks) // 2)
+        x, rotations = self._placed(self._inputs(tokens[:, :-1], labels), 0)
+        for block in self.blocks[:middle]:
+            x = block(x, rotations)
+        return x.float().mean(1)
+
+    def _inputs(self, prefix: Tensor, labels: Tensor) -> Tensor:
+        return torch.cat([self.class_embedding(labels)[:, None], self.tokens.embed(prefix)], dim=1)
 
     def next_state(self, prefix: Tensor, labels: Tensor, caches: list[Cache]) -> Tensor:
         """Final state (b, e) after a prefix (b, t, ...), whose first t - 1 tokens and class ``caches`` already hold."""
@@ -95,11 +111,18 @@ class AutoregressiveProbe(nn.Module):
         return [Cache(self.spec.tokens) for _ in self.blocks]
 
     def _run(self, x: Tensor, start: int, caches: list[Cache] | None) -> Tensor:
-        rotations = self.rotations[:, start : start + x.shape[1]]
-        x = self.dropout(x)
+        x, rotations = self._placed(x, start)
         for index, block in enumerate(self.blocks):
             x = block(x, rotations, None if caches is None else caches[index])
         return cast(Tensor, self.norm(x))
+
+    def _placed(self, x: Tensor, start: int) -> tuple[Tensor, Tensor | None]:
+        """Inputs (b, t, e) that know their places, from ``start`` on, or the rotations that tell attention."""
+        end = start + x.shape[1]
+        if self.positions is not None:
+            return self.dropout(x + self.positions.weight[start:end]), None
+        assert self.rotations is not None
+        return self.dropout(x), self.rotations[:, start:end]
 
     @property
     def device(self) -> torch.device:

@@ -29,16 +29,21 @@ def embedding(count: int, width: int) -> nn.Embedding:
 
 
 def grid_rotations(grid: tuple[int, int], head_dim: int, base: float = 10000.0) -> Tensor:
-    """Cosines and sines (2, 1 + n, head_dim / 2) of 2D rotary positions (Su et al. 2021, on two axes as in LlamaGen).
+    """Cosines and sines (2, 1 + n, head_dim / 2) of rotary positions (Su et al. 2021, on two axes as in LlamaGen).
 
     Half of the channel pairs turn with the row, half with the column. Tokens stand at (1, 1) to (rows, columns) and
-    the class at (0, 0), a row and a column of its own: a token's offset from the class is its absolute place.
+    the class at (0, 0), a row and a column of its own: a token's offset from the class is its absolute place. A grid of
+    one row is a sequence: all pairs turn with the place in it, since half of them would not turn at all.
     """
     assert head_dim % 4 == 0, head_dim
     rows, columns = grid
-    rates = base ** -(torch.arange(head_dim // 4, dtype=torch.float64) / (head_dim // 4))
-    places = torch.cartesian_prod(torch.arange(1, rows + 1), torch.arange(1, columns + 1))
-    places = torch.cat([torch.zeros(1, 2, dtype=places.dtype), places.view(-1, 2)]).double()  # (1 + n, 2)
+    if rows == 1:
+        places = torch.arange(1 + columns, dtype=torch.float64)[:, None]
+    else:
+        places = torch.cartesian_prod(torch.arange(1, rows + 1), torch.arange(1, columns + 1)).view(-1, 2)
+        places = torch.cat([torch.zeros(1, 2, dtype=places.dtype), places]).double()  # (1 + n, axes)
+    pairs = head_dim // 2 // places.shape[1]  # of each axis
+    rates = base ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
     angles = (places[:, :, None] * rates).flatten(1)  # (1 + n, head_dim / 2)
     return torch.stack([angles.cos(), angles.sin()]).float()
 
@@ -72,7 +77,10 @@ class Cache:
 
 
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions; with a cache, one query against all positions so far."""
+    """Causal self-attention, with rotary positions where any are given.
+
+    With a cache, one query against all positions so far.
+    """
 
     def __init__(self, width: int, heads: int, residual_std: float):
         super().__init__()
@@ -80,9 +88,10 @@ class Attention(nn.Module):
         self.qkv = linear(width, 3 * width)
         self.proj = linear(width, width, std=residual_std)
 
-    def forward(self, x: Tensor, rotations: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor | None, cache: Cache | None = None) -> Tensor:
         queries, keys, values = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        queries, keys = rotate(queries, rotations), rotate(keys, rotations)
+        if rotations is not None:
+            queries, keys = rotate(queries, rotations), rotate(keys, rotations)
         if cache is not None:
             assert x.shape[1] == 1, "a cached pass takes one position"
             keys, values = cache.extend(keys, values)
@@ -114,6 +123,6 @@ class Block(nn.Module):
         self.mlp = SwiGLU(width, hidden, residual_std)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, rotations: Tensor, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor | None, cache: Cache | None = None) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), rotations, cache))
         return cast(Tensor, x + self.dropout(self.mlp(self.mlp_norm(x))))

@@ -8,7 +8,9 @@ from tokscale.config import (
     DataConfig,
     EvaluationConfig,
     GenerationConfig,
+    IntermediateProbe,
     LatentsConfig,
+    LinearProbeConfig,
     LossesConfig,
     ProbeConfig,
     TokenizerConfig,
@@ -31,6 +33,13 @@ class TokenizerStage(Config):
     losses: LossesConfig
     training: TrainingConfig
     seed: int
+
+
+class Watching(Config):
+    """What a tokenizer's training is to tell of itself."""
+
+    probe_every: int = 0
+    probe: IntermediateProbe = IntermediateProbe()
 
 
 class ReconstructionStage(Config):
@@ -60,4 +69,12 @@ class GenerationStage(Config):
     data: DataConfig
     generation: GenerationConfig
     evaluation: EvaluationConfig
+    seed: int
+
+
+class LinearProbeStage(Config):
+    """Train linear classifiers on features of the probe and of the tokenizer's encoder, and measure them."""
+
+    data: DataConfig
+    linear_probe: LinearProbeConfig
     seed: int

@@ -20,6 +20,8 @@ class Context(Setting):
 
     config: Mapping[str, Any]
     parents: Mapping[str, Record]
+    watch: Mapping[str, Any] = field(default_factory=dict)
+    """by section of the config, what is to be told while the stage runs; it changes nothing that comes out"""
     notes: list[str] = field(default_factory=list)
 
     @property

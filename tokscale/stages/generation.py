@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from tokscale.bottlenecks.draws import seed_for
+from tokscale.config import GenerationConfig
 from tokscale.data import evaluation_batches, open_images, to_uint8
-from tokscale.metrics.features import open_features
+from tokscale.metrics.features import FeatureNetwork, open_features
+from tokscale.metrics.frechet import frechet_distance
 from tokscale.metrics.generation import FeatureSet, generation_metrics
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.pictures import save_strip
 from tokscale.probes import AutoregressiveProbe, sample
+from tokscale.probes.encoding import spec_of
+from tokscale.record import write_atomically
 from tokscale.stages.configs import GenerationStage
 from tokscale.stages.context import Context, Measures
-from tokscale.stages.probe import load_probe
+from tokscale.stages.guidance import search_scale
+from tokscale.stages.probe import check_same_tokens, load_probe
 from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_tokenizer
+
+TRIED = "cfg_search.json"
 
 
 @torch.inference_mode()
 def run(context: Context) -> Measures:
     """Sample as many images as asked for, with the validation set's labels in order, and measure against that set.
 
-    The sampler's batch is part of the config, as its random numbers go through the batch; only what follows may be
-    done in smaller passes.
+    Where a search for the scale of guidance is asked for, it comes first; what it tried is kept as ``cfg_search.json``.
     """
     config = parse(GenerationStage, context.config)
     generation = config.generation
     tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
     probe = load_probe(context.parents["probe"], context.parent_folder("probe"), context.device)
+    check_same_tokens(probe.spec, spec_of(tokenizer), str(context.folder.path))
     features = open_features(config.evaluation.features, context.device)
-    reference, samples = FeatureSet(features.dim), FeatureSet(features.dim)
+    reference = FeatureSet(features.dim)
     images = open_images(config.data, "validation")
     seen = []
     size = context.pass_size(images_at_once(images.resolution))
@@ -40,25 +50,67 @@ def run(context: Context) -> Measures:
         context.stop_if_asked()
         reference.update(features.features(batch.to(context.device)))
         seen.append(labels)
-    labels = torch.cat(seen)
-    wanted = labels.repeat(-(-generation.images // len(labels)))[: generation.images]
-    generator = torch.Generator(context.device).manual_seed(seed_for("sampling", config.seed))
-    for number, part in enumerate(torch.split(wanted, generation.batch_size)):
-        context.stop_if_asked()
-        tokens = sample(probe, part.to(context.device), cfg_scale=generation.cfg_scale,
-                        temperature=generation.temperature, generator=generator)  # fmt: skip
-        pictures = [_decoded(tokenizer, probe, some) for some in torch.split(tokens, size)]
-        for some in pictures:
-            samples.update(features.features(some))
-        if number == 0:
-            save_strip(torch.cat(pictures)[: config.evaluation.pictures], context.artifact("samples.png"))
+    seed = seed_for("sampling", config.seed)
+    sampler = _Sampler(context, generation, tokenizer, probe, features, torch.cat(seen), size, seed)
+    scale = _best_scale(sampler, reference) if generation.cfg_search is not None else generation.cfg_scale
+    samples = sampler.samples(scale, generation.images, config.evaluation.pictures)
     context.notes.append(features.note)
-    return {**generation_metrics(reference, samples, context.device), "cfg_scale": generation.cfg_scale,
+    return {**generation_metrics(reference, samples, context.device), "cfg_scale": scale,
             "features": features.name, "reference": images.reference}  # fmt: skip
 
 
-def _decoded(tokenizer: Tokenizer, probe: AutoregressiveProbe, tokens: Tensor) -> Tensor:
-    """Codes (b, n) or latents (b, n, d) to uint8 images (b, 3, h, w)."""
-    latents = tokenizer.bottleneck.latents_of(tokens) if probe.spec.kind == "discrete" else tokens
-    pictures: Tensor = to_uint8(tokenizer.decode(latents).float())
-    return pictures
+@dataclass(frozen=True)
+class _Sampler:
+    """Images of one probe at any scale of guidance.
+
+    Every scale has the same labels and the same random numbers, so that scales differ by guidance and by nothing else.
+    The sampler's batch is part of the config, as its random numbers go through the batch; only what follows, decoding
+    and measuring, may be done in smaller passes of ``at_once`` images.
+    """
+
+    context: Context
+    config: GenerationConfig
+    tokenizer: Tokenizer
+    probe: AutoregressiveProbe
+    features: FeatureNetwork
+    labels: Tensor
+    at_once: int
+    seed: int
+
+    def samples(self, scale: float, count: int, pictures: int = 0) -> FeatureSet:
+        """Features of ``count`` images, of which the first ``pictures`` are kept as an artifact."""
+        device, found = self.context.device, FeatureSet(self.features.dim)
+        wanted = self.labels.repeat(-(-count // len(self.labels)))[:count]
+        generator = torch.Generator(device).manual_seed(self.seed)
+        for number, part in enumerate(torch.split(wanted, self.config.batch_size)):
+            self.context.stop_if_asked()
+            tokens = sample(self.probe, part.to(device), cfg_scale=scale, cfg_start=self.config.cfg_start,
+                            temperature=self.config.temperature, generator=generator)  # fmt: skip
+            decoded = [self._decoded(some) for some in torch.split(tokens, self.at_once)]
+            for some in decoded:
+                found.update(self.features.features(some))
+            if number == 0 and pictures:
+                save_strip(torch.cat(decoded)[:pictures], self.context.artifact("samples.png"))
+        return found
+
+    def _decoded(self, tokens: Tensor) -> Tensor:
+        """Codes (b, n) or latents (b, n, d) to uint8 images (b, 3, h, w)."""
+        codes = self.probe.spec.kind == "discrete"
+        latents = self.tokenizer.bottleneck.latents_of(tokens) if codes else tokens
+        pictures: Tensor = to_uint8(self.tokenizer.decode(latents).float())
+        return pictures
+
+
+def _best_scale(sampler: _Sampler, reference: FeatureSet) -> float:
+    """The scale with the lowest Fréchet distance; all that were tried are kept as an artifact."""
+    search = sampler.config.cfg_search
+    assert search is not None
+
+    def distance(scale: float) -> float:
+        return frechet_distance(reference.statistics, sampler.samples(scale, search.images).statistics)
+
+    best, tried = search_scale(sampler.config.cfg_scale, search, distance)
+    listed = [{"cfg_scale": scale, "gfd": gfd} for scale, gfd in tried.items()]
+    content = {"images": search.images, "features": sampler.features.name, "chosen": best, "tried": listed}
+    write_atomically(sampler.context.artifact(TRIED), json.dumps(content, indent=1).encode())
+    return best

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tokscale.data import ImageSet, evaluation_batches, open_images, to_model_range
-from tokscale.data.latents import LatentSpec, LatentWriter, finish_latents
+from tokscale.data import Split
+from tokscale.data.latents import LatentWriter, finish_latents
+from tokscale.data.variants import Variants, open_variants
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
+from tokscale.probes.encoding import encode, spec_of
 from tokscale.stages.configs import LatentsStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.reconstruction import images_at_once
@@ -19,42 +20,34 @@ from tokscale.stages.tokenizer import load_tokenizer
 
 
 def run(context: Context) -> Measures:
-    """Write codes, or means and log-variances, of both splits, and what they are."""
+    """Write codes, or means and log-variances, of both splits, and what they are; of training images, all variants."""
     config = parse(LatentsStage, context.config)
     tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
     spec = spec_of(tokenizer)
     folder = context.artifact("latents.json").parent
     skipped = 0
-    for split in ("train", "validation"):
-        images = open_images(config.data, split)
+    splits: tuple[Split, ...] = ("train", "validation")
+    for split in splits:
+        images = open_variants(config.data, split, config.latents.augment)
         wanted = config.latents.images if split == "train" else images.size
         count = min(size for size in (wanted, images.size) if size is not None)
-        with LatentWriter(folder, split, spec, count, config.latents.dtype) as writer:
+        with LatentWriter(folder, split, spec, count * images.count, config.latents.dtype) as writer:
             for batch in _encoded(tokenizer, images, count, context):
                 writer.write(**batch)
         context.notes += [f"{item.path} was skipped: {item.reason}" for item in images.skipped]
         skipped += len(images.skipped)
-    finish_latents(folder, spec, images.num_classes)
+    finish_latents(folder, spec, images.num_classes, config.latents.variants)
     return {"skipped_files": skipped}
 
 
-def spec_of(tokenizer: Tokenizer) -> LatentSpec:
-    """What one image is to a probe of this tokenizer."""
-    bottleneck = tokenizer.bottleneck
-    kind: Literal["continuous", "discrete"] = "continuous" if bottleneck.codebook_size is None else "discrete"
-    return LatentSpec(kind, tokenizer.grid, tokenizer.num_latent_tokens, bottleneck.latent_dim,
-                      bottleneck.codebook_size)  # fmt: skip
-
-
 @torch.inference_mode()
-def _encoded(tokenizer: Tokenizer, images: ImageSet, count: int, context: Context) -> Iterable[dict[str, Tensor]]:
+def _encoded(tokenizer: Tokenizer, images: Variants, count: int, context: Context) -> Iterable[dict[str, Tensor]]:
     size = context.pass_size(images_at_once(images.resolution))
-    for batch, labels in evaluation_batches(images, batch_size=size, limit=count):
+    passes = (
+        part
+        for batch, labels in images.batches(size, count)
+        for part in zip(torch.split(batch, size), torch.split(labels, size), strict=True)
+    )
+    for batch, labels in passes:
         context.stop_if_asked()
-        result = tokenizer.encode(to_model_range(batch.to(context.device)))
-        if result.indices is not None:
-            yield {"indices": result.indices, "labels": labels}
-        else:
-            assert result.mean is not None
-            assert result.logvar is not None
-            yield {"mean": result.mean, "logvar": result.logvar, "labels": labels}
+        yield {**encode(tokenizer, batch.to(context.device)), "labels": labels}

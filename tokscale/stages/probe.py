@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tokscale.bottlenecks.draws import seed_for
-from tokscale.data.latents import Latents, LatentSplit, latent_batches, open_latents
+from tokscale.data.latent_batches import latent_batches
+from tokscale.data.latents import Latents, LatentSpec, LatentSplit, open_latents
+from tokscale.errors import StoreError
 from tokscale.parsing import parse
 from tokscale.probes import AutoregressiveProbe, build_probe, measure_rate
 from tokscale.record import Record, write_atomically
@@ -27,6 +29,7 @@ def run(context: Context) -> Measures:
     """Train, keep the weights, and measure validation loss and rate with one fixed sample of each posterior."""
     config = parse(ProbeStage, context.config)
     latents = open_latents(context.parent_folder("latents").artifacts)
+    latents.check_codes()
     torch.manual_seed(seed_for("initialisation", config.seed))
     training, ranks = config.probe.training, context.team.ranks
     task = ProbeTask(new_probe(config, latents), training, config.seed)
@@ -66,8 +69,31 @@ def load_probe(record: Record, folder: StageFolder, device: torch.device) -> Aut
     config = parse(ProbeStage, record.config)
     latents = open_latents(folder.parent("latents", record.parents["latents"]).artifacts)
     probe = new_probe(config, latents)
-    probe.load_state_dict(load_file(folder.artifacts / WEIGHTS))
+    weights = load_file(folder.artifacts / WEIGHTS)
+    _check_weights(weights, probe, folder)
+    probe.load_state_dict(weights)
     return probe.to(device).eval()
+
+
+def _check_weights(weights: Mapping[str, Tensor], probe: AutoregressiveProbe, folder: StageFolder) -> None:
+    """Raise ``StoreError`` for weights of a probe of another vocabulary, or otherwise of other tokens."""
+    expected = {name: tuple(tensor.shape) for name, tensor in probe.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    differing = [name for name in sorted(expected.keys() | found.keys()) if expected.get(name) != found.get(name)]
+    if differing:
+        name = differing[0]
+        raise StoreError(
+            "a probe's weights do not fit the latents that it stands on", where=str(folder.artifacts / WEIGHTS),
+            given=f"{name} {found.get(name, 'absent')}",
+            allowed=f"{expected.get(name, 'absent')}, for {probe.spec.words}",
+        )  # fmt: skip
+
+
+def check_same_tokens(probe: LatentSpec, tokenizer: LatentSpec, where: str) -> None:
+    """Raise ``StoreError`` when a probe models other tokens than a tokenizer has, which would decode to nothing."""
+    if probe != tokenizer:
+        raise StoreError("the probe is of other tokens than the tokenizer has", where=where, given=probe.words,
+                         allowed=tokenizer.words)  # fmt: skip
 
 
 def _batches(split: LatentSplit, context: Context) -> Iterator[dict[str, Tensor]]:

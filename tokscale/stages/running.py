@@ -22,7 +22,7 @@ from tokscale import claim
 from tokscale.errors import CancelledError, DivergedError, HeldError, StoppedError, StoreError, TokscaleError
 from tokscale.record import Record, digest, write_record
 from tokscale.stage import StageFolder
-from tokscale.stages import generation, latents, probe, reconstruction, teacher, tokenizer
+from tokscale.stages import generation, latents, linear_probe, probe, reconstruction, teacher, tokenizer
 from tokscale.stages.attempts import (
     CANCELLED,
     Past,
@@ -50,6 +50,7 @@ STAGES: Mapping[str, Callable[[Context], Measures]] = {
     "latents": latents.run,
     "probe": probe.run,
     "generation": generation.run,
+    "linear_probe": linear_probe.run,
 }
 TRAINED = ("teacher", "tokenizer", "probe")
 """kinds of which all ranks have a part; the others are rank 0's alone"""
@@ -167,7 +168,8 @@ def _context(
     check_device(team.ranks.device)
     description = read_description(folder)
     parents = {kind: read_parent(folder.parent(kind, identity)) for kind, identity in description["parents"].items()}
-    return Context(description["id"], folder, runtime, flag, team, attempt, check, description["config"], parents)
+    return Context(description["id"], folder, runtime, flag, team, attempt, check, description["config"], parents,
+                   description.get("watch") or {})  # fmt: skip
 
 
 def _judged(error: BaseException, folder: StageFolder, attempt: int, team: Team, past: Past) -> BaseException:

@@ -15,13 +15,14 @@ from tokscale.parsing import parse
 from tokscale.record import Record, write_atomically
 from tokscale.stability import read_points
 from tokscale.stage import StageFolder
-from tokscale.stages.configs import TokenizerStage
+from tokscale.stages.configs import TokenizerStage, Watching
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.teacher import load_teacher
 from tokscale.teachers.base import VisionTeacher
 from tokscale.teachers.dinov2 import open_dinov2
 from tokscale.training.loop import train
 from tokscale.training.tokenizer_task import TokenizerTask
+from tokscale.training.watching import WatchingProbe
 
 WEIGHTS = "tokenizer.safetensors"
 
@@ -45,6 +46,7 @@ def run(context: Context) -> Measures:
             images, batch_size=batch_size, seed=config.seed, start_batch=step, rank=ranks.rank, world_size=ranks.world
         ),
         context,
+        _watchers(context, images),
     )  # fmt: skip
     if not context.first:
         return {}
@@ -79,6 +81,15 @@ def _notes(config: TokenizerStage, task: TokenizerTask, context: Context) -> lis
             "for DINOv2"
         )
     return notes
+
+
+def _watchers(context: Context, images: ImageSet) -> list[WatchingProbe]:
+    """Who looks at the training: an intermediate probe, where one is asked for."""
+    config = parse(Watching, context.watch.get("training", {}))
+    if not config.probe_every:
+        return []
+    context.notes.append(f"time and memory are with intermediate probes, every {config.probe_every:,} images")
+    return [WatchingProbe(config.probe, config.probe_every, images, context.flag)]
 
 
 def _check_validation(images: ImageSet) -> None:

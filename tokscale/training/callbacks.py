@@ -47,6 +47,7 @@ class Progress:
         self._past: list[Point] = []
 
     def due(self, images_seen: int) -> bool:
+        """Whether it is time for a line; to be asked after every step."""
         now = time.monotonic()
         if self._mark is None:  # the first step warms up allocators and kernels
             self._mark = (now, images_seen)
@@ -86,7 +87,7 @@ class StepEnd(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, task: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         assert isinstance(task, Task)
         first = self.team.ranks.first
-        report_due = first and self.progress.due(task.images_seen)
+        report_due = first and (self.progress.due(task.images_seen) or bool(task.told))
         save_due = first and time.monotonic() - self._saved >= self.seconds
         stop, report, save = self.team.agree(self.flag.number, report_due, save_due)
         # At the end too: measuring follows, and a process killed there must not train again.
@@ -95,7 +96,8 @@ class StepEnd(pl.Callback):
             return
         losses = task.check_finite()  # a checkpoint is a promise that one can go on from it
         if report and first:
-            self.progress.write(task, losses)
+            self.progress.write(task, losses | task.told)
+            task.told = {}
         if save:
             if first:
                 self.check()

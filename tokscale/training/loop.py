@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,14 +81,16 @@ class Setting:
 
 
 def train(
-    task: Task, batches_from: Callable[[int], IterableDataset[Any]], setting: Setting
-) -> dict[str, dict[str, Tensor]]:
+    task: Task, batches_from: Callable[[int], IterableDataset[Any]], setting: Setting,
+    watchers: Sequence[pl.Callback] = (),
+) -> dict[str, dict[str, Tensor]]:  # fmt: skip
     """Train a task in its stage's folder, resuming from the newest checkpoint that verifies.
 
-    ``batches_from(step)`` is this rank's stream of batches from that step on. Returns, on rank 0, the trained state of
-    each of the task's modules by its name, on the processor; the ranks have parted then, and the task, whose weights
-    they may have shared out, is of no more use. Raises ``StoppedError`` when a signal asked any rank to stop (the
-    checkpoint is written), ``DivergedError`` when a loss is not finite, ``StoreError`` when the disk refuses.
+    ``batches_from(step)`` is this rank's stream of batches from that step on. ``watchers`` look at each step when it is
+    counted, before it is written about. Returns, on rank 0, the trained state of each of the task's modules by its
+    name, on the processor; the ranks have parted then, and the task, whose weights they may have shared out, is of no
+    more use. Raises ``StoppedError`` when a signal asked any rank to stop (the checkpoint is written),
+    ``DivergedError`` when a loss is not finite, ``StoreError`` when the disk refuses.
     """
     config, folder, ranks = task.training_config, setting.folder, setting.team.ranks
     if config.batch_size % ranks.world:
@@ -101,7 +103,7 @@ def train(
     start = _step_of(checkpoint)
     setting.begin(start * config.batch_size, task.micro_batch)
     if start < config.steps:
-        trainer = _trainer(task, setting)
+        trainer = _trainer(task, setting, watchers)
         loader = _loader(batches_from(start), setting.runtime)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")  # advice on workers and on unnamed loggers
@@ -135,7 +137,7 @@ def _loader(batches: IterableDataset[Any], runtime: Runtime) -> DataLoader[Any]:
     )  # fmt: skip
 
 
-def _trainer(task: Task, setting: Setting) -> pl.Trainer:
+def _trainer(task: Task, setting: Setting, watchers: Sequence[pl.Callback]) -> pl.Trainer:
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     folder, runtime, ranks = setting.folder, setting.runtime, setting.team.ranks
     end = StepEnd(Progress(folder.progress, runtime.progress_seconds), folder.checkpoints, setting.flag,
@@ -143,7 +145,7 @@ def _trainer(task: Task, setting: Setting) -> pl.Trainer:
     trainer: Any = pl.Trainer(
         precision=_PRECISIONS[task.training_config.precision],
         max_epochs=-1,
-        callbacks=[Budget(), end],
+        callbacks=[Budget(), *watchers, end],
         default_root_dir=folder.path,
         logger=False,
         enable_checkpointing=False,

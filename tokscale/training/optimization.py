@@ -7,10 +7,10 @@ import math
 import torch
 from torch import nn
 
-from tokscale.config import TrainingConfig
+from tokscale.config import OptimizationConfig
 
 
-def build_optimizer(module: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+def build_optimizer(module: nn.Module, config: OptimizationConfig) -> torch.optim.AdamW:
     """AdamW over the trainable parameters; matrices, embeddings and codes decay, biases and gains do not.
 
     Codes are compared and decoded on the unit sphere, so the decay of their length changes nothing that they mean.
@@ -33,7 +33,7 @@ def transformer_blocks(module: nn.Module) -> list[nn.Module]:
     return [block for blocks in lists if isinstance(blocks, nn.ModuleList) for block in blocks]
 
 
-def learning_rate(step: int, config: TrainingConfig) -> float:
+def learning_rate(step: int, config: OptimizationConfig) -> float:
     """Learning rate of step 0, 1, ...: linear warm-up to the peak, then a half cosine to ``final_lr`` of it."""
     warmup_steps = round(config.warmup * config.steps)
     if step < warmup_steps:

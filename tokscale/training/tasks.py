@@ -18,7 +18,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from tokscale.bottlenecks.draws import Draws, seed_for
-from tokscale.config import TrainingConfig
+from tokscale.config import OptimizationConfig, TrainingConfig
 from tokscale.data import to_model_range
 from tokscale.errors import DivergedError
 from tokscale.probes import AutoregressiveProbe, draw_tokens
@@ -45,7 +45,7 @@ class Task(pl.LightningModule, ABC):
     another micro-batch, up to rounding. Dropout masks alone are drawn for a whole pass, from its first image's place.
     """
 
-    def __init__(self, config: TrainingConfig, seed: int) -> None:
+    def __init__(self, config: OptimizationConfig, seed: int) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.training_config = config
@@ -56,6 +56,8 @@ class Task(pl.LightningModule, ABC):
         self.losses: Named = {}
         self.trained: dict[str, Tensor] = {}
         """the state at the end of training, whole, on the processor; of rank 0"""
+        self.told: dict[str, float] = {}
+        """what an intermediate measurement found, until it is written beside the losses"""
 
     @property
     def images_seen(self) -> int:
@@ -187,7 +189,7 @@ class Task(pl.LightningModule, ABC):
 class ProbeTask(Task):
     """Trains an autoregressive probe on cached latents; its loss is in nats per token."""
 
-    def __init__(self, probe: AutoregressiveProbe, config: TrainingConfig, seed: int) -> None:
+    def __init__(self, probe: AutoregressiveProbe, config: OptimizationConfig, seed: int) -> None:
         super().__init__(config, seed)
         self.probe = probe
 

@@ -54,13 +54,18 @@ def test_every_size_has_the_parameters_of_the_formula(name, spec):
 
 
 @pytest.mark.parametrize(
-    ("name", "published"), [("B", 111e6), ("L", 343e6), ("XL", 775e6), ("XXL", 1.4e9), ("3B", 3.1e9)]
+    ("name", "published"), [("B", 111e6), ("L", 343e6), ("XL", 775e6), ("XXL", 1.411e9), ("3B", 3.1e9)]
 )
-def test_published_sizes(name, published):
-    """LlamaGen's Table 1, with its vocabulary and classes."""
-    with torch.device("meta"):
-        probe = build_probe(ProbeConfig(size=name), LatentSpec("discrete", (16, 16), 256, 8, 16384), 1000)
-    assert sum(parameter.numel() for parameter in probe.parameters()) == pytest.approx(published, rel=0.015)
+def test_published_sizes_and_what_learned_positions_add(name, published):
+    """LlamaGen's Table 1, with its vocabulary and classes; GigaTok gives a 1D sequence an embedding for each place."""
+    sizes = {}
+    for positions, grid in (("rotary", (16, 16)), ("learned", (1, 256))):
+        spec = LatentSpec("discrete", grid, 256, 8, 16384)
+        with torch.device("meta"):
+            probe = build_probe(ProbeConfig(size=name, positions=positions), spec, 1000)
+        sizes[positions] = sum(parameter.numel() for parameter in probe.parameters())
+        assert sizes[positions] == pytest.approx(published, rel=0.015 if name == "3B" else 0.002)
+    assert sizes["learned"] - sizes["rotary"] == 256 * presets.GPT[name].width
 
 
 def test_starts_at_the_uniform_distribution(probe_of):
@@ -127,6 +132,41 @@ def test_rotary_products_depend_on_offsets_on_the_grid():
         torch.testing.assert_close(here, here[:1].expand_as(here), rtol=1e-4, atol=1e-4)
     assert abs(products[0, 1, 0, 0] - products[1, 0, 0, 0]) > 1e-3, "right is not down"
     assert len(rotations.flatten(2).transpose(0, 1).flatten(1).unique(dim=0)) == 21, "the class has a place of its own"
+
+
+def test_a_sequence_turns_all_pairs_with_the_place_in_it():
+    """1D rotary positions by their definition: pair j turns at place t by t / 10000^(2j / d), the class at place 0."""
+    rotations = grid_rotations((1, 7), 16)
+    angles = torch.arange(8, dtype=torch.float64)[:, None] * 10000.0 ** (-torch.arange(8, dtype=torch.float64) / 8)
+    torch.testing.assert_close(rotations, torch.stack([angles.cos(), angles.sin()]).float())
+
+
+@pytest.mark.parametrize("positions", ["rotary", "learned"])
+@pytest.mark.parametrize("grid", [(3, 4), (1, 12)], ids=str)
+def test_both_kinds_of_positions_tell_equal_tokens_apart(probe_of, positions, grid):
+    """Of equal tokens attention makes equal states, unless it knows where each of them stands."""
+    spec = LatentSpec("discrete", grid, 12, 8, 11)
+    probe = probe_of(spec, 3, positions=positions).eval()
+    with torch.no_grad():
+        for block in probe.blocks:
+            block.attention.qkv.weight.normal_(std=0.3)
+        tokens, labels = torch.tensor([[4] * 6 + [7] * 5]), torch.tensor([1])
+        states = probe.states(tokens, labels)[0]
+        for same in (states[2:7], states[8:]):  # equal tokens, after a class that is none of them
+            assert torch.cdist(same, same).add(torch.eye(len(same))).min() > 1e-4
+
+
+def test_learned_positions_are_added_at_their_places_and_learn(probe_of):
+    probe = lively(probe_of(LatentSpec("discrete", (1, 12), 12, 8, 11), 3, positions="learned"))
+    indices, labels = batch(CODES)
+    with torch.no_grad():
+        before = probe.states(indices[:, :-1], labels)
+        probe.positions.weight[5] += 1
+        moved = (probe.states(indices[:, :-1], labels) - before).abs().amax(dim=(0, 2))
+    assert moved[:5].max() == 0
+    assert moved[5:].min() > 1e-3
+    probe.loss(indices, labels).backward()
+    assert (probe.positions.weight.grad.abs().amax(dim=1) > 0).all()
 
 
 def test_class_dropout_trains_the_null_label(probe_of):

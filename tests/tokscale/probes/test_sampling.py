@@ -12,7 +12,7 @@ from tokscale.data.latents import LatentSpec
 from tokscale.errors import ConfigError
 from tokscale.probes import sample
 from tokscale.probes.mixture import Mixture
-from tokscale.probes.sampling import _Draw, cut
+from tokscale.probes.sampling import _Draw, cut, unguided_tokens
 
 CODES = LatentSpec("discrete", (3, 4), 12, 8, 7)
 LATENTS = LatentSpec("continuous", (3, 4), 12, 3)
@@ -23,12 +23,13 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.fixture(params=[CODES, LATENTS], ids=["codes", "latents"])
+@pytest.fixture(params=[(CODES, "rotary"), (CODES, "learned"), (LATENTS, "rotary")], ids=lambda given: given[0].kind)
 def probe(request, probe_of):
-    probe = probe_of(request.param, 3)
+    spec, positions = request.param
+    probe = probe_of(spec, 3, positions=positions)
     with torch.no_grad():
         probe.tokens.head.weight.normal_(std=0.3)
-    if request.param is LATENTS:
+    if spec is LATENTS:
         probe.set_normalisation(torch.tensor([5.0, 0.0, -1.0]), torch.tensor([0.1, 1.0, 3.0]))
     return probe
 
@@ -77,6 +78,22 @@ def greedy(probe, labels):
         logits = probe.tokens.logits(probe.states(drawn, labels)[:, -1])
         drawn = torch.cat([drawn, logits.argmax(-1, keepdim=True)], dim=1)
     return drawn
+
+
+@pytest.mark.parametrize(("share", "first"), [(0.0, 0), (0.18, 2), (0.5, 6), (1.0, 12)])
+def test_a_step_schedule_guides_all_tokens_but_the_first_ones(probe, share, first):
+    """Up to the step, samples are those without guidance; the token after it is the first that guidance moves."""
+    assert unguided_tokens(12, share) == first
+    labels = LABELS.repeat(40)
+    plain = sample(probe, labels, generator=seeded())
+    stepped = sample(probe, labels, cfg_scale=8.0, cfg_start=share, generator=seeded())
+    moved = (stepped - plain).abs().flatten(2).amax(-1) if probe.spec is LATENTS else (stepped != plain).float()
+    assert float(moved[:, :first].sum()) < 1e-3
+    assert first == 12 or float(moved[:, first].sum()) > 0
+
+
+def test_the_published_step_is_46_of_256_tokens():
+    assert unguided_tokens(256, 0.18) == 46
 
 
 def test_one_code_or_no_temperature_is_greedy(probe_of):

@@ -1,0 +1,37 @@
+"""Names of tokenizers for people; never parsed."""
+
+from __future__ import annotations
+
+from tokscale.config import ConvolutionSize, TransformerSize, TrialConfig, VitTokenizer
+from tokscale.formulas import bottleneck_numbers
+from tokscale.presets import name_of
+
+
+def encoder_name(trial: TrialConfig) -> str:
+    """The encoder by its preset's name, or by its numbers."""
+    return _name(trial, trial.tokenizer.encoder)
+
+
+def decoder_name(trial: TrialConfig) -> str:
+    """The decoder by its preset's name, or by its numbers."""
+    return _name(trial, trial.tokenizer.decoder)
+
+
+def label(trial: TrialConfig) -> str:
+    """The tokenizer in one line for people: "S-B/16 n256 kl16", "gigatok S-B 1d n256 vq16384x8".
+
+    Encoder and decoder; the ViT's patch, or GigaTok's layout, and channels and downsampling of convolutions that are
+    not GigaTok's own ("conv16/4"); latent tokens; bottleneck.
+    """
+    tokenizer, halves = trial.tokenizer, f"{encoder_name(trial)}-{decoder_name(trial)}"
+    if isinstance(tokenizer, VitTokenizer):
+        shape = f"{halves}/{tokenizer.patch}"
+    else:
+        shape, size = f"gigatok {halves} {tokenizer.layout}", tokenizer.convolution
+        shape += "" if size == ConvolutionSize() else f" conv{size.channels}/{size.downsampling}"
+    tokens = tokenizer.latent_tokens(trial.data.resolution)
+    return f"{shape} n{tokens} {bottleneck_numbers(tokenizer.bottleneck).label}"
+
+
+def _name(trial: TrialConfig, size: TransformerSize) -> str:
+    return name_of(trial.tokenizer.kind, size.width, size.depth, size.heads)

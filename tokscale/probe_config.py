@@ -1,0 +1,113 @@
+"""Configs of what is done with a trained tokenizer's latents: encoding them, probes on them, and sampling."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, Tag, model_validator
+
+from tokscale.fields import Config, Count, Fraction, Measured, Natural, NonNegative, Positive, kind_of, parse_count
+from tokscale.tokenizer_config import GptSize
+from tokscale.training_config import OptimizationConfig
+
+Augment = Literal["none", "flip", "ten-crop"]
+VARIANTS: dict[Augment, int] = {"none": 1, "flip": 2, "ten-crop": 20}
+"""of each training image; ten crops at each of two sizes"""
+
+
+class LatentsConfig(Config):
+    """How many training images are encoded for the probe, and how their latents are stored."""
+
+    images: Count = 1_281_167
+    dtype: Literal["float32", "float16"] = "float32"
+    augment: Augment = Field(default="none", json_schema_extra={"since": "0.2"})
+    """variants of each training image that are encoded, of which the probe draws one in every epoch: none, the image
+    alone; flip, mirrored too; ten-crop, LlamaGen's at 1.1 and 1.05 times the resolution, 20 in all. Photographs only"""
+
+    @property
+    def variants(self) -> int:
+        """Variants of each training image."""
+        return VARIANTS[self.augment]
+
+
+class ProbeTrainingConfig(OptimizationConfig):
+    """As for the tokenizer, with GigaTok's defaults for AR probing: 50 epochs of ImageNet at a constant rate."""
+
+    images: Count = 64_000_000
+    batch_size: Count = 256
+    weight_decay: NonNegative = 0.05
+    warmup: Fraction = 0.0
+    schedule: Literal["cosine", "constant"] = "constant"
+
+
+class AutoregressiveProbe(Config):
+    """A small GPT on cached latents, in LlamaGen's manner: cross-entropy for codes, a density for continuous ones."""
+
+    kind: Literal["autoregressive"] = "autoregressive"
+    size: GptSize = Field(default="B", validate_default=True)
+    positions: Literal["rotary", "learned"] = Field(default="rotary", json_schema_extra={"since": "0.2"})
+    """rotary: turned queries and keys, on both axes where tokens have rows and columns (LlamaGen); learned: an
+    embedding added at each place of the sequence (GigaTok's probes of 1D tokens)"""
+    class_dropout: Fraction = 0.1
+    """share of images that train the unconditional model, for classifier-free guidance"""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    mixtures: Natural = 8
+    """Gaussian components of the density of one token; only for continuous latents"""
+    training: ProbeTrainingConfig = ProbeTrainingConfig()
+
+
+ProbeConfig = Annotated[Annotated[AutoregressiveProbe, Tag("autoregressive")], kind_of("autoregressive")]
+
+
+class LinearProbeConfig(Config):
+    """Linear classifiers on frozen features, pooled over positions: of the autoregressive probe's middle block, and of
+    what the tokenizer's encoder hands to its bottleneck. Normalised without affine weights and trained with LARS, as
+    MAE's (He et al. 2022)."""
+
+    images: Measured = 1_281_167
+    """training images whose features are taken, each once and without augmentation"""
+    epochs: Natural = 90
+    warmup_epochs: Annotated[int, Field(ge=0)] = 10
+    batch_size: Annotated[int, BeforeValidator(parse_count), Field(ge=2)] = 1024
+    """a smaller set is one batch; MAE takes 16384 of ImageNet"""
+    lr: Positive = 0.1
+    """peak learning rate for a batch of 256; the one used is in proportion to the batch. LARS moves weights by a
+    thousandth of it in a step: sets much smaller than ImageNet want a larger one"""
+    momentum: Fraction = 0.9
+    weight_decay: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _ends(self) -> LinearProbeConfig:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"a warm-up of {self.warmup_epochs} epochs leaves nothing of {self.epochs}")
+        return self
+
+
+class CfgSearch(Config):
+    """The scale of guidance with the lowest Fréchet distance, by steps down from where it begins (GigaTok, app. B)."""
+
+    step: Annotated[float, Field(ge=0.01)] = 0.25
+    highest: Annotated[float, Field(ge=1, le=100)] = 5.0
+    """scale beyond which none is tried"""
+    images: Measured = 1024
+    """samples for each scale that is tried"""
+
+
+class GenerationConfig(Config):
+    """How the probe is sampled for measuring generation; class labels are those of the validation set, in order."""
+
+    images: Measured = 1024
+    cfg_scale: Annotated[float, Field(ge=1)] = 1.0
+    """of classifier-free guidance; 1 is none. With ``cfg_search``, where the search begins"""
+    cfg_start: Fraction = Field(default=0.0, json_schema_extra={"since": "0.2"})
+    """share of an image's tokens that come first, without guidance; GigaTok's large models take .18, its probes 0"""
+    cfg_search: CfgSearch | None = Field(default=None, json_schema_extra={"since": "0.2"})
+    temperature: Positive = 1.0
+    batch_size: Count = 64
+
+    @model_validator(mode="after")
+    def _reachable(self) -> GenerationConfig:
+        if self.cfg_search is not None and self.cfg_scale > self.cfg_search.highest:
+            raise ValueError(f"the search for cfg_scale begins at {self.cfg_scale:g}, beyond its highest of "
+                             f"{self.cfg_search.highest:g}")  # fmt: skip
+        return self
