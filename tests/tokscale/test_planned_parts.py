@@ -50,7 +50,11 @@ def test_losses_without_weight_are_no_missing_parts():
         ({"kind": "gigatok", "tokens": 100}, {}, "layout 1d takes a power of two, up to 512"),
         ({"kind": "gigatok", "tokens": 1024}, {}, "layout 1d takes a power of two, up to 512"),
         ({"kind": "gigatok", "layout": "2d", "tokens": 128}, {}, "one token for each of 256 cells"),
-        ({"kind": "gigatok", "encoder": "M"}, {}, "no gigatok size 'M'; one of: pico, nano, micro, mini, tiny, S, B, L, XL, XXL"),
+        (
+            {"kind": "gigatok", "encoder": "M"},
+            {},
+            "no gigatok size 'M'; one of: pico, nano, micro, mini, tiny, S, B, L, XL, XXL",
+        ),
         ({"kind": "gigatok", "patch": 16}, {}, "unknown key 'patch'"),
         ({"kind": "gigatok", "convolution": {"multipliers": [1] * 10}}, {}, "10 levels .* that 512 divides, not 256"),
         ({"kind": "gigatok", "convolution": {"channels": 30}}, {}, "multiple of 4"),

@@ -60,9 +60,7 @@ class VitDecoder(nn.Module):
         self.transformer = Transformer(size.width, size.depth, size.heads, grid)
         self.head = linear(size.width, 3 * patch * patch)
 
-    def forward(
-        self, latents: Tensor, grid: tuple[int, int], tap: int | None = None
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, latents: Tensor, grid: tuple[int, int], tap: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Latents (b, n, d), lying row by row on ``grid``, to images (b, 3, h, w); and block ``tap``'s (b, n, e)."""
         x, tapped = self.transformer(self.embedding(latents), grid, tap)
         return from_patches(self.head(x), self.patch, grid), tapped
