@@ -8,7 +8,7 @@ group norm, whose scale and bias are linear in the deviations and means of the m
 
 The published totals count the alignment MLP of the semantic loss, which ``tokscale.loss_formulas`` has: S-S 136 M,
 S-B 232 M, S-L 533 M, B-L 622 M, XL-XXL 2896 M; in the 2D layout S-B 197 M and B-L 491 M. The 111 M that the paper's
-Figure 9 gives for S-S in the 2D layout is not reached by these layers, which come to 123 M.
+Figure 9 gives for S-S in the 2D layout is not reached by these layers, which come to 123 M (docs/costs.md).
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ class VQBottleneck(Config):
     revive_after: Annotated[int, Field(ge=0)] = 100
     """steps without use after which a code is set to a latent of the batch; 0 never does"""
     entropy_weight: NonNegative = Field(default=0.0, json_schema_extra={"since": "0.2"})
-    """of the entropy loss E[H(code given latent)] - H(code), which keeps all codes in use (Yu et al. 2024)"""
+    """of the entropy loss E[H(code given latent)] - H(code), which keeps all codes in use (Yu et al. 2024); of the
+    latents that pass at once, on all devices"""
     entropy_temperature: Positive = Field(default=0.01, json_schema_extra={"since": "0.2"})
     """of the softmax over codes that the entropies are taken of"""
 
@@ -88,7 +89,7 @@ class FSQBottleneck(Config):
 
 
 class LFQBottleneck(Config):
-    """Look-up-free quantisation (Yu et al. 2024, MAGVIT-v2): each of ``bits`` channels is its sign; 2^bits codes."""
+    """Look-up-free quantisation (Yu et al. 2024, MAGVIT-v2): each of some channels becomes its sign; 2^bits codes."""
 
     kind: Literal["lfq"]
     bits: Annotated[int, Field(ge=1, le=24)] = 14
@@ -139,7 +140,7 @@ class ConvolutionSize(Config):
     channels: Annotated[int, Field(gt=0, multiple_of=4)] = 128
     """of the full resolution"""
     multipliers: Annotated[tuple[Natural, ...], Field(min_length=1)] = (1, 1, 2, 2, 4)
-    """channels of each level over ``channels``, the full resolution first; each further level halves both sides"""
+    """channels of each level over ``channels``, the full resolution first; each further level halves the image"""
     encoder_blocks: Natural = 2
     """residual blocks of a level"""
     decoder_blocks: Natural = 3

@@ -99,10 +99,10 @@ def _pieces(latents: Tensor, codes: int) -> tuple[Tensor, ...]:
 def sign_entropy_loss(latents: Tensor, temperature: float, bits_together: int) -> Tensor:
     """The loss for latents (m, bits) whose codes are all of {-1, 1}^bits; a scalar in nats.
 
-    Given a latent, bits are independent: bit i is 1 with probability sigmoid(4 z_i / temperature); the first term is a
-    sum over bits. The second is exact for ``bits_together`` bits, and a sum over groups of so many, which is at least
-    the joint entropy. The mean over latents of products over bits is a product of two matrices, of the first and of the
-    second half of the bits: no latent ever has more than 2^(bits / 2) numbers.
+    Given a latent, bits are independent: bit i is 1 with probability sigmoid(4 z_i / temperature), and the first term
+    is a sum over bits. The second is exact for ``bits_together`` bits, and a sum over groups of so many, which is at
+    least the joint entropy. The mean over latents of products over bits is a product of two matrices, of the first and
+    of the second half of the bits: no latent ever has more than 2^(bits / 2) numbers.
     """
     logits = latents * (4 / temperature)
     sure = logits.abs()

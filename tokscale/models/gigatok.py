@@ -1,4 +1,4 @@
-"""The two halves of a GigaTok tokenizer (arXiv 2504.08736): convolutions, transformers, and the bottleneck between.
+"""The two halves of a GigaTok tokenizer (arXiv 2504.08736): convolutions, and transformers next to the bottleneck.
 
 In the 1D layout the transformers are Q-Formers: tokens that ask, cells of the feature map that answer, and the other
 way round. In the 2D layout they are plain ViTs with one token for each cell. Positions are learned, so a tokenizer
@@ -73,10 +73,11 @@ class TransformerEncoder(_Half):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """(b, channels, rows, columns) -> (b, n, channels)."""
+        rows, columns = feature_map.shape[2:]
         x = self.embedded(feature_map.flatten(2).transpose(1, 2))
         queries = x
         if self.query_projection is not None:
-            cells = x.transpose(1, 2).reshape(len(x), -1, *feature_map.shape[2:])
+            cells = x.transpose(1, 2).reshape(len(x), -1, rows, columns)
             queries = self.query_projection(pooled_regions(cells, self.tokens))
         latents: Tensor = self.head(self.asked(queries, x)[0])
         return latents
@@ -93,7 +94,7 @@ class TransformerDecoder(_Half):
         self.head = nn.Conv2d(size.width, channels, 3, padding=1)
 
     def forward(self, latents: Tensor, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """(b, n, channels) -> (b, channels, rows, columns), and the cells (b, cells, e) after block ``tap``."""
+        """(b, n, channels) -> (b, channels, rows, columns), and the cells (b, rows * columns, e) after a block."""
         x = self.embedded(latents)
         # in the 1D layout every cell starts as a copy of the first token, the coarsest average
         queries = x[:, :1].expand(-1, self.side**2, -1) if self.layout == "1d" else x

@@ -38,7 +38,8 @@ class Task(pl.LightningModule, ABC):
 
     One batch of the loader is one optimizer step over this rank's share of the global batch. It is split here, into
     passes of ``micro_batch`` images: Lightning's own accumulation counts batches, and that count is off after a run is
-    resumed with another micro-batch. Gradients are those of the mean over the global batch, whatever the layout.
+    resumed with another micro-batch. Gradients are those of the mean over the global batch, whatever the layout; an
+    entropy loss alone is of what passes at once on all ranks.
 
     The random numbers of a step depend on seed, step and an image's place in the global batch, and the budget is
     counted in images. So a run that is resumed goes on exactly as the unbroken one would have; on other ranks or with

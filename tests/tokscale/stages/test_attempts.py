@@ -19,7 +19,7 @@ from tokscale.owner import this_process
 from tokscale.record import read_record
 from tokscale.stages import reconstruction, run, running
 from tokscale.training import callbacks
-from tokscale.training.tasks import TokenizerTask
+from tokscale.training.tokenizer_task import TokenizerTask
 
 
 @pytest.fixture
