@@ -27,7 +27,7 @@ from sweeps.submission import Submission, living, submit, submitting_alone
 from tokscale import claim
 from tokscale.errors import StoreError, UsageError
 from tokscale.record import Record, write_record
-from tokscale.stage import KINDS, Stage, identity_of
+from tokscale.stage import Stage, identity_of
 
 PROFILE = ClusterProfile("lab", partition="main", memory_per_gpu_gb=8, max_minutes=60, tflops=1.0)
 
