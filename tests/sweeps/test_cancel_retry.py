@@ -11,7 +11,6 @@ from sweeps.standing import standings
 from sweeps.store import StageState, Store, trial_rows
 from tokscale import claim
 from tokscale.errors import ConfigError, UsageError
-from tokscale.stage import KINDS
 from tokscale.stage import StageFolder as Folder
 
 # two probes on each of two tokenizers
@@ -134,7 +133,7 @@ def test_a_retry_forgives_what_is_asked_and_no_more(plan, store):
     assert control.forgive(plan, store, plan.trials, now, "code") == [of(first)["tokenizer"]]
     found = states(plan, store)
     assert (found[of(first)["tokenizer"]], found[of(other)["tokenizer"]]) == ("interrupted", "failed")
-    assert {found[of(first)[kind]] for kind in KINDS[1:]} == {"new"}
+    assert {found[stage.key] for stage in first.stages[1:]} == {"new"}
     now = standings(plan, store, {})
     assert set(control.forgive(plan, store, [other], now, None)) == {of(other)["tokenizer"], of(other)["probe"]}
     assert set(states(plan, store).values()) == {"interrupted", "new"}
@@ -165,7 +164,7 @@ def test_jobs_that_wait_in_vain_make_room_for_a_retry(plan, store):
     assert executor.keys == [keys["latents"]]
     jobs[keys["latents"]] = JobStatus(keys["latents"], JobState.cancelled, "cancelled", worker="2_0")
     after = standings(plan, store, jobs)
-    assert {after[keys[kind]].state for kind in KINDS} == {StageState.new}
+    assert {after[key].state for key in keys.values()} == {StageState.new}
 
 
 def test_a_mark_says_who_and_why_and_a_damaged_one_is_still_a_mark(plan, store):
