@@ -20,7 +20,10 @@ def prepared(small_spec, runs, number):
     text = small_spec.read_text()
     if "linear_probe" not in text:
         small_spec.write_text(
-            text.replace("  evaluation:", "  linear_probe: {images: 200, batch_size: 20, lr: 20}\n  evaluation:")
+            text.replace(
+                "  evaluation:",
+                "  linear_probe: {images: 200, batch_size: 20, lr: 40, epochs: 12, warmup_epochs: 2}\n  evaluation:",
+            )
         )
     store = Store(runs)
     return {stage.kind: store.prepare(stage) for stage in expand(*load_spec(small_spec))[number].stages}
