@@ -1,7 +1,7 @@
 """The ledger of a sweep's submissions: a file that only grows, one JSON object a line.
 
-    {"event": "intent", "token", "name", "folder", "time", "user", "throttle", "minutes",
-     "elements": {index: [key, name, after]}}
+    {"event": "intent", "token", "name", "folder", "time", "user", "host", "throttle",
+     "minutes", "elements": {index: [key, name, after]}}
     {"event": "submitted", "token", "job"}       sbatch accepted it, or it was found on the cluster by its name
     {"event": "refused", "token", "said"}        sbatch did not take it, or it was never found
     {"event": "throttled", "token", "throttle"}
@@ -26,6 +26,7 @@ from typing import Any
 
 from slurm.arrays import JobArray, Place
 from slurm.cluster import ClusterError
+from slurm.machine import process_space
 
 LOCK_SECONDS = 120.0  # a submission of thousands of jobs takes a few
 
@@ -51,6 +52,7 @@ class Submission:
     throttle: int | None
     minutes: int | None  # of one element
     elements: Mapping[int, Element]
+    host: str = ""  # of the submitter, with the space that its processes are numbered in; empty: not written down
     job: str | None = None
     refused: str | None = None
     marks: dict[str, set[int]] = field(default_factory=dict)  # event -> indices
@@ -109,8 +111,8 @@ class Ledger:
         """Write down that an array is about to be submitted."""
         elements = {str(i): [job.key, job.name, list(after[job.key])] for i, job in sorted(array.elements.items())}
         self.append({"event": "intent", "token": token, "name": name, "time": time.time(), "user": os.getuid(),
-                     "folder": os.path.relpath(folder, self.path.parent), "throttle": array.throttle,
-                     "minutes": array.resources.minutes, "elements": elements})  # fmt: skip
+                     "host": process_space(), "folder": os.path.relpath(folder, self.path.parent),
+                     "throttle": array.throttle, "minutes": array.resources.minutes, "elements": elements})  # fmt: skip
 
     def mark(self, event: str, token: str, indices: Sequence[int]) -> None:
         """Write down what was done to elements of an array."""
@@ -123,14 +125,14 @@ class Ledger:
             folder = Path(os.path.normpath(self.path.parent / event["folder"]))
             self.submissions[event["token"]] = Submission(
                 event["token"], event["name"], folder, float(event["time"]), str(event["user"]), event["throttle"],
-                event["minutes"], elements,
+                event["minutes"], elements, str(event.get("host", "")),
             )  # fmt: skip
         elif kind == "blocked":
             self.blocked.update({key: (float(event["time"]), why) for key, why in event["keys"].items()})
         elif event["token"] not in self.submissions:
             self.foreign_marks.append(dict(event))
-        elif kind == "submitted":
-            self.submissions[event["token"]].job = str(event["job"])
+        elif kind == "submitted":  # also when somebody had given it up
+            self.submissions[event["token"]].job, self.submissions[event["token"]].refused = str(event["job"]), None
         elif kind == "refused":
             self.submissions[event["token"]].refused = str(event["said"])
         elif kind == "throttled":

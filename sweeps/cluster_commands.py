@@ -58,9 +58,9 @@ def cancel(
 ) -> None:
     """Cancel a sweep, one of its trials, or those for which a condition holds; they stay so until they are retried."""
     from sweeps import control, submission_words
+    from sweeps.cluster import found_on_cluster, submitting_alone
     from sweeps.inspection import open_sweep
     from sweeps.patience import telling
-    from sweeps.submission import found_on_cluster, submitting_alone
 
     plan, store = open_sweep(sweep, runs)
     trials = control.select_trials(plan, trial, where)
@@ -82,11 +82,11 @@ def retry(
 ) -> None:
     """Give what failed or was cancelled another chance: all of a sweep, one trial, or one cause; then submit it."""
     from sweeps import control, submission_words
+    from sweeps.cluster import found_on_cluster, submitting_alone
     from sweeps.history import read_history
     from sweeps.inspection import open_sweep
     from sweeps.patience import telling
     from sweeps.profiles import profile_of
-    from sweeps.submission import found_on_cluster, submitting_alone
     from sweeps.submission import submit as hand_in
 
     plan, store = open_sweep(sweep, runs)

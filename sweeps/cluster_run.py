@@ -13,6 +13,7 @@ from rich.console import Console
 
 from slurm.profiles import ClusterProfile
 from sweeps import submission_words, tables
+from sweeps.cluster import cluster_errors_as_ours, living, open_executor
 from sweeps.history import read_history
 from sweeps.inspection import FailureGroup, Look, failure_groups
 from sweeps.planning import Plan, check_trainable
@@ -21,7 +22,7 @@ from sweeps.progress import Watch, duration
 from sweeps.results import trial_state, write_results
 from sweeps.rounds import Rounds, rounds_of
 from sweeps.store import StageState, Store, trial_rows
-from sweeps.submission import Submission, cluster_errors_as_ours, living, open_executor, submit
+from sweeps.submission import Submission, submit
 from sweeps.watching import Observer, observe
 from tokscale import front
 from tokscale.errors import WorkError

@@ -13,13 +13,13 @@ from typing import Any
 from slurm.batch import SlurmExecutor
 from slurm.executor import JobStatus
 from sweeps import marks
+from sweeps.cluster import cluster_errors_as_ours
 from sweeps.grid import Trial, flatten
 from sweeps.history import write_history
 from sweeps.inspection import find_trial
 from sweeps.planning import Plan
 from sweeps.standing import standings
 from sweeps.store import TRIALS_NAME, StageState, StageStatus, Store
-from sweeps.submission import cluster_errors_as_ours
 from tokscale import cost
 from tokscale.errors import ConfigError, UsageError, one_of
 from tokscale.expressions import compile_expression

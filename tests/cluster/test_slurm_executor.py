@@ -132,7 +132,7 @@ def test_a_submission_that_nobody_confirms_waits_and_then_counts_as_never_made(
     assert states(executor.poll()) == {"chore": "pending"}
     with pytest.raises(AlreadySubmittedError):
         open_executor().submit([chores.count("chore")])
-    monkeypatch.setattr("slurm.survey.UNCONFIRMED_SECONDS", 0.0)
+    monkeypatch.setattr("slurm.unconfirmed.UNCONFIRMED_SECONDS", 0.0)
     assert executor.poll() == {}
     executor.submit([chores.count("chore")])
     assert sum(array_names(closed).values()) == 1
