@@ -1,5 +1,7 @@
 """What the batch script calls when srun ended badly: ``python -m slurm.aftermath ELEMENTS CODE``.
 
+When a line of the profile's setup failed, that line follows, and srun was not called.
+
 An element notes its own end, unless its processes vanished: killed for memory, crashed, or never started because Python
 did not get that far. Then this notes what can be told from outside, and has the element begin again if that may help.
 Standard library only, and nothing of the target: it must run where the target could not.
@@ -20,6 +22,7 @@ from slurm.element import Element
 from slurm.ending import conclude
 from slurm.notes import End, read_end, read_json, read_rank_ends, start_path
 
+SETUP_FAILED = "setup failed"  # how the message of such an end begins
 MOST_RETURNS = 3  # of an element that was killed, for one cause
 _OUT_OF_MEMORY = re.compile(r"oom[-_ ]kill|out of memory|exceeded (?:job |step )?memory limit", re.IGNORECASE)
 # srun itself, to which slurmctld gave no answer when the job began.
@@ -30,9 +33,10 @@ _NO_STEP = re.compile(
 _LAST_WORDS = 600  # characters of the launcher's log in a message
 
 
-def settle(path: Path, code: int) -> End | None:
+def settle(path: Path, code: int, setup: str = "") -> End | None:
     """Note the end of an element whose processes are gone, unless it did so itself; ``code`` is srun's exit status.
 
+    With ``setup``, the line of the profile's setup that failed, it is that line's and the launch has failed.
     An element that was killed, ran out of memory or found no slurmctld is requeued, at most three times each. A job
     that is cancelled, preempted or out of time is left to SLURM.
     """
@@ -46,7 +50,8 @@ def settle(path: Path, code: int) -> End | None:
         word = noted.cause or "stopped"
         end = replace(noted, tally={**tally, word: tally.get(word, 1) - 1})
     else:
-        end = replace(_from_ranks(element) or _from_outside(element, code), tally=tally, rank=0)
+        found = _from_setup(element, code, setup) if setup else _from_ranks(element) or _from_outside(element, code)
+        end = replace(found, tally=tally, rank=0)
     return conclude(element, end, running_only=True)
 
 
@@ -55,6 +60,13 @@ def _from_ranks(element: Element) -> End | None:
     for end in read_rank_ends(element.folder, element.index, element.restart):
         return replace(end, message=f"rank {end.rank} on {end.host}: {end.message}")
     return None
+
+
+def _from_setup(element: Element, code: int, line: str) -> End:
+    """A line of the profile's setup failed: before Python, so again on the next start."""
+    said = _said_since(element, None).strip()[-_LAST_WORDS:]
+    message = f"{SETUP_FAILED} with status {code}: {line}\n{said}"
+    return End("failed", element.restart, "launch", message, element.host, time.time())
 
 
 def _from_outside(element: Element, code: int) -> End:
@@ -117,10 +129,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def main(path: str, code: str) -> None:
+def main(path: str, code: str, setup: str = "") -> None:
     """The command: says in the launcher's log what it did, and never fails the batch script."""
     try:
-        end = settle(Path(path), int(code))
+        end = settle(Path(path), int(code), setup)
     except (OSError, ValueError) as error:
         print(f"aftermath: {error}", file=sys.stderr)
         return

@@ -142,14 +142,34 @@ def _identity(reference: int | str, jobs: Sequence[str]) -> str:
 
 def _setup(folder: Path, around: Surroundings) -> list[str]:
     element = f"{shlex.quote(str(folder))}/{_ELEMENT}"
-    lines = list(around.profile.setup)
+    lines = []
+    for line in around.profile.setup:
+        # On a line of its own: what was written may end in a comment, or be a whole block.
+        lines += [line, f"code=$?; [ $code -eq 0 ] || {_give_up(line, folder, around)}"]
+    lines.append("set +e")  # a setup may have asked for it, and what follows looks at exit statuses itself
     if around.python_path:
-        paths = ":".join(str(path.absolute()) for path in around.python_path)
-        lines.append(f'export PYTHONPATH={shlex.quote(paths)}"${{PYTHONPATH:+:$PYTHONPATH}}"')
+        lines.append(f"export {_import_path(around)}")
     # What an earlier start of this element may have left half-written would stop submitit.
     lines.append(f"rm -f {element}_*_result.pkl*")
     lines.append(f"ln -sf {PICKLE_NAME} {element}_submitted.pkl")
     return lines
+
+
+def _give_up(line: str, folder: Path, around: Surroundings) -> str:
+    """The shell commands that end a job whose setup failed, and say so in its log and its note."""
+    path = f"export {_import_path(around)}; " if around.python_path else ""
+    said = shlex.quote(f"setup failed: {line}")
+    return f"{{ echo {said} >&2; ({path}{_aftermath(folder, around.python)} {shlex.quote(line)}); exit $code; }}"
+
+
+def _import_path(around: Surroundings) -> str:
+    paths = ":".join(str(path.absolute()) for path in around.python_path)
+    return f'PYTHONPATH={shlex.quote(paths)}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+
+
+def _aftermath(folder: Path, python: str) -> str:
+    # from a folder without modules: the code of the submission is meant, wherever that was made
+    return f'cd {shlex.quote(str(folder))} && {python} -m slurm.aftermath {ELEMENTS_NAME} "$code"'
 
 
 def _teardown(folder: Path, python: str) -> list[str]:
@@ -157,7 +177,6 @@ def _teardown(folder: Path, python: str) -> list[str]:
     return [
         "code=$?",
         f"rm -f {element}_submitted.pkl {element}_*_result.pkl*",
-        # from a folder without modules: the code of the submission is meant, wherever that was made
-        f'[ $code -eq 0 ] || (cd {shlex.quote(str(folder))} && {python} -m slurm.aftermath {ELEMENTS_NAME} "$code")',
+        f"[ $code -eq 0 ] || ({_aftermath(folder, python)})",
         "exit $code",
     ]

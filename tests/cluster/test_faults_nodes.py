@@ -81,6 +81,16 @@ def test_a_python_that_does_not_start_is_a_failed_launch_with_a_log(open_executo
     assert chores.done() == set()
 
 
+def test_a_setup_that_fails_is_a_failed_launch_in_the_words_of_its_line(open_executor, chores):
+    executor = open_executor(setup=("export FINE=1", "module_command load cuda"))
+    executor.submit([chores.count("never")])
+    status = finish(executor, ["never"])["never"]
+    assert (status.state, status.cause) == (JobState.failed, "launch")
+    assert "setup failed with status 127: module_command load cuda" in status.reason
+    assert "module_command: command not found" in status.reason
+    assert chores.done() == set()
+
+
 def test_a_module_that_is_not_there_is_named(open_executor, chores):
     executor = open_executor()
     job = chores.count("never")
