@@ -23,7 +23,9 @@ from slurm.ending import conclude
 from slurm.notes import End, read_end, read_json, read_rank_ends, start_path
 
 SETUP_FAILED = "setup failed"  # how the message of such an end begins
-MOST_RETURNS = 3  # of an element that was killed, for one cause
+# Of an element whose processes vanished, by cause. Half the micro-batch is tried once: host memory that is still too
+# little then is no matter of the batch, and a new submission asks for more.
+MOST_RETURNS = {"out of memory": 1, "killed": 3, "lost": 3}
 _OUT_OF_MEMORY = re.compile(r"oom[-_ ]kill|out of memory|exceeded (?:job |step )?memory limit", re.IGNORECASE)
 # srun itself, to which slurmctld gave no answer when the job began.
 _NO_STEP = re.compile(
@@ -37,8 +39,8 @@ def settle(path: Path, code: int, setup: str = "") -> End | None:
     """Note the end of an element whose processes are gone, unless it did so itself; ``code`` is srun's exit status.
 
     With ``setup``, the line of the profile's setup that failed, it is that line's and the launch has failed.
-    An element that was killed, ran out of memory or found no slurmctld is requeued, at most three times each. A job
-    that is cancelled, preempted or out of time is left to SLURM.
+    An element that was killed, ran out of memory or found no slurmctld is requeued as often as ``MOST_RETURNS`` allows.
+    A job that is cancelled, preempted or out of time is left to SLURM.
     """
     element = Element.here(path)
     noted = read_end(element.folder, element.index)
@@ -85,9 +87,9 @@ def _from_outside(element: Element, code: int) -> End:
     else:
         cause, message = "launch", f"Python did not start the job (status {code}): {said.strip()[-_LAST_WORDS:]}"
     previous = element.previous()
-    again = cause in ("out of memory", "killed", "lost")
-    if again and previous is not None and previous.tally.get(cause, 0) >= MOST_RETURNS:
-        again, message = False, f"{message}, {MOST_RETURNS + 1} times"
+    again, most = cause in MOST_RETURNS, MOST_RETURNS.get(cause, 0)
+    if again and previous is not None and previous.tally.get(cause, 0) >= most:
+        again, message = False, f"{message}, {most + 1} times"
     return End(
         "stopped" if again else "failed", element.restart, cause, message, element.host, time.time(), again=again
     )
