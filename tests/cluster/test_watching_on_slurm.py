@@ -91,8 +91,9 @@ def test_a_queue_that_hangs_holds_up_no_picture(closed, tmp_path, monkeypatch):
     desk = Desk.make(tmp_path / "desk", closed, SPEC)
     desk.tokscale("submit", desk.spec, "--cluster", "lab")
     put_before(desk, tmp_path / "bin", "squeue", "sleep 30")
-    monkeypatch.setenv("PATH", desk.environment["PATH"])
-    look = observe(make_plan(desk.spec, desk.store), desk.store).look(patience=0.2)
+    with monkeypatch.context() as here:  # what heals the lab afterwards needs a squeue that answers
+        here.setenv("PATH", desk.environment["PATH"])
+        look = observe(make_plan(desk.spec, desk.store), desk.store).look(patience=0.2)
     assert look.queue_when is None
     assert {status.state for status in look.statuses.values()} == {StageState.new}
 
