@@ -26,6 +26,7 @@ from typing import Any
 
 from slurm.arrays import JobArray, Place
 from slurm.cluster import ClusterError
+from slurm.lines import append_line
 from slurm.machine import process_space
 
 LOCK_SECONDS = 120.0  # a submission of thousands of jobs takes a few
@@ -93,14 +94,8 @@ class Ledger:
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Write one line, whole and on the disk on return; ``ClusterError`` when there is no room for it."""
-        data = json.dumps(event, separators=(",", ":")).encode() + b"\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            try:
-                _append(descriptor, data)
-            finally:
-                os.close(descriptor)
+            append_line(self.path, event)
         except OSError as error:
             raise ClusterError(
                 f"cannot write down a submission: {error.strerror}", where=str(self.path), allowed="a file with room"
@@ -223,25 +218,6 @@ def by_token(entries: Iterable[Entry]) -> dict[str, list[int]]:
     for entry in entries:
         found.setdefault(entry.submission.token, []).append(entry.index)
     return found
-
-
-def _append(descriptor: int, data: bytes) -> None:
-    """One write at the end of a file, while no other process writes there; all of it or nothing."""
-    # Where locks are not supported, O_APPEND alone must do; it does on every file system but NFS.
-    with contextlib.suppress(OSError):
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
-    size = os.fstat(descriptor).st_size
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        data = b"\n" + data  # a line that was torn ends here
-    try:
-        written = os.write(descriptor, data)
-        if written < len(data):
-            written += os.write(descriptor, data[written:])  # raises what stopped it
-        os.fsync(descriptor)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, size)
-        raise
 
 
 @contextlib.contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from slurm.batch import SlurmExecutor
 from slurm.executor import JobStatus
+from slurm.lines import read_lines
 from sweeps import marks
 from sweeps.cluster import cluster_errors_as_ours
 from sweeps.grid import Trial, flatten
@@ -174,6 +174,6 @@ def _wanted_elsewhere(sweep: str, store: Store, keys: Sequence[str]) -> dict[str
 def _trials(path: Path) -> Iterable[list[str]]:
     """The stages of each trial of a sweep, as it was written down when it was last submitted."""
     try:
-        return [json.loads(line)["stages"] for line in path.read_bytes().splitlines()]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [line["stages"] for line in read_lines(path)]
+    except (OSError, KeyError):
         return []

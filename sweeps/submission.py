@@ -6,7 +6,6 @@ the policy, and submits the rest. What it could not write down before it died, t
 
 from __future__ import annotations
 
-import json
 import math
 import socket
 import time
@@ -18,7 +17,7 @@ from typing import Any
 
 from slurm.batch import Preview, SlurmExecutor, SubmitLimit
 from slurm.executor import Job
-from slurm.notes import read_bad_nodes
+from slurm.notes import read_bad_nodes, read_json
 from slurm.profiles import ClusterProfile
 from slurm.snapshot import take_snapshot
 from sweeps.cluster import (
@@ -222,8 +221,5 @@ def _node_memory(profile: ClusterProfile) -> float | None:
 
 def _code(snapshot: Path) -> Mapping[str, Any]:
     """What a snapshot says of the code that it holds: the git commit, and whether it was changed since."""
-    try:
-        content = json.loads((snapshot / "snapshot.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return dict(content.get("git") or {}) if isinstance(content, dict) else {}
+    content = read_json(snapshot / "snapshot.json") or {}
+    return dict(content.get("git") or {})
