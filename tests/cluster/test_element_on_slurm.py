@@ -142,12 +142,6 @@ def test_cancelled_element_stays_cancelled(lab: Lab, submit: Callable[..., Array
     assert len(array.told()) == 2
 
 
-def test_time_limit_requeues(lab: Lab, submit: Callable[..., Array]) -> None:
-    array = submit("work_until_told", flags="--time=1 --signal=URG@50")
-    array.wait(lambda: "finished" in array.told())
-    assert "start 1 time limit" in array.told()
-
-
 def test_preemption_requeues_with_its_cause(lab: Lab, submit: Callable[..., Array], tmp_path: Path) -> None:
     array = submit("work_until_told", flags="--nodelist=n1 --exclusive --signal=URG@5")
     array.wait(array.listening)

@@ -37,6 +37,8 @@ def test_a_time_limit_and_a_dead_node_end_a_piece_of_the_work_and_not_the_work(l
     assert [piece.restart for piece in pieces] == list(range(len(pieces)))
     begins = [piece.begin for piece in pieces]
     assert begins == sorted(set(begins)), "each goes on where the one before stopped"
+    for begin in begins[1:]:
+        assert f"begins at {begin} after time limit" in chores.log("limited"), "told in time, and why"
 
 
 def test_a_draining_node_finishes_what_it_has_and_takes_nothing_new(lab, open_executor, chores):

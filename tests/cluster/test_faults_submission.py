@@ -60,7 +60,7 @@ def test_a_submitter_killed_at_random_points_loses_and_doubles_nothing(closed, t
     desk.tokscale("submit", desk.spec, "--cluster", "lab", "--dry-run")
     whole = time.monotonic() - started
     chance = random.Random(11)
-    for number in range(8):
+    for number in range(6):
         process = desk.start("submit", desk.spec, "--cluster", "lab")
         time.sleep(chance.uniform(0.5, 1.2) * whole)
         process.kill()
