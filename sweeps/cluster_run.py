@@ -14,6 +14,7 @@ from rich.console import Console
 from slurm.profiles import ClusterProfile
 from sweeps import submission_words, tables
 from sweeps.cluster import cluster_errors_as_ours, living, open_executor
+from sweeps.hints import typed
 from sweeps.history import read_history
 from sweeps.inspection import FailureGroup, Look, failure_groups
 from sweeps.planning import Plan, check_trainable
@@ -47,8 +48,9 @@ def _carried(run: ClusterRun, *, command: str, started: float) -> bool:
     try:
         plan = run.carry()
     except KeyboardInterrupt:
-        run.say(f"\n{name}: no longer watched; its jobs go on. The same command takes up the watch; tokscale status "
-                f"{name} shows them, tokscale cancel {name} ends them.")  # fmt: skip
+        run.say(f"\n{name}: no longer watched; its jobs go on. The same command takes up the watch; "
+                f"{typed(f'tokscale status {name}', store.root)} shows them, "
+                f"{typed(f'tokscale cancel {name}', store.root)} ends them.")  # fmt: skip
         return False
     _collect(plan, store, command=command, started=started, price=run.profile.cost_per_gpu_hour)
     for group in run.failures():

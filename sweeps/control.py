@@ -119,23 +119,25 @@ def forgive(
 
 def end_hopeless(
     plan: Plan, store: Store, before: Mapping[str, StageStatus], jobs: Mapping[str, JobStatus], executor: SlurmExecutor
-) -> None:
+) -> int:
     """End jobs that wait for one that is no more, of stages that are blocked no longer: SLURM would end them some day.
 
     ``before`` are the states before the failures were forgiven. The stages are then submitted again with their parents.
+    Returns how many stages are blocked no longer.
     """
     after = standings(plan, store, jobs)
-    hopeless = [
+    freed = [
         key for key, status in after.items()
         if before[key].state is StageState.blocked and status.state is not StageState.blocked
-        and key in jobs and not jobs[key].state.final
     ]  # fmt: skip
+    hopeless = [key for key in freed if key in jobs and not jobs[key].state.final]
     if hopeless:
         for key in hopeless:
             # or its end would be taken for a person's wish
             marks.forgive(StageFolder(store.stages / key), after[key].attempts, jobs[key].worker)
         with cluster_errors_as_ours("what failed is forgiven all the same: submit the sweep again later"):
             executor.cancel(hopeless)
+    return len(freed)
 
 
 def _value(values: Mapping[str, Any], where: str, name: str) -> Any:

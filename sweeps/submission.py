@@ -29,6 +29,7 @@ from sweeps.cluster import (
     open_executor,
     submitting_alone,
 )
+from sweeps.hints import DEFAULT_RUNS
 from sweeps.history import read_history, write_history
 from sweeps.marks import who
 from sweeps.patience import telling
@@ -66,6 +67,7 @@ class Submission:
     remaining: int = 0
     limit: str = ""
     words: tuple[str, ...] = ()
+    runs: Path = DEFAULT_RUNS
     previews: tuple[Preview, ...] = ()  # of a dry run
     keys: frozenset[str] = field(default_factory=frozenset)
 
@@ -187,7 +189,7 @@ class _Submitting:
         return Submission(
             self.plan, self.profile.name, {kind: counts[kind] for kind in KINDS if counts[kind]}, arrays,
             Counter(self.decision.left.values()), len(self.decision.submit) - len(taken), limit,
-            (*self.decision.words, *self._unknown(), *self.trouble), previews, frozenset(taken),
+            (*self.decision.words, *self._unknown(), *self.trouble), self.store.root, previews, frozenset(taken),
         )  # fmt: skip
 
     def _unknown(self) -> Iterator[str]:

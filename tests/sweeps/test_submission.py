@@ -20,6 +20,7 @@ from slurm.states import Evidence, judge
 from sweeps import submission_words
 from sweeps.cluster import living, submitting_alone
 from sweeps.description import describe
+from sweeps.hints import DEFAULT_RUNS, typed
 from sweeps.history import read_history, write_history
 from sweeps.planning import make_plan
 from sweeps.profiles import profile_of
@@ -172,6 +173,22 @@ def test_what_remains_at_a_limit_is_said_and_how_to_go_on(plan):
     assert "13 stages remain" in text
     assert "QOSMaxSubmitJobPerUserLimit" in text
     assert "same command" in text
+
+
+def test_what_to_type_next_works_as_it_stands(plan, tmp_path, monkeypatch):
+    made = Submission(plan, "lab", {"tokenizer": 2}, 1, {}, runs=tmp_path / "my runs")
+    assert f"next: tokscale status small --watch --runs '{tmp_path}/my runs'" in submission_words.report(made)
+    monkeypatch.setenv("TOKSCALE_RUNS", str(tmp_path / "my runs"))
+    assert submission_words.report(made).endswith("next: tokscale status small --watch")
+    monkeypatch.delenv("TOKSCALE_RUNS")
+    assert typed("tokscale retry small", DEFAULT_RUNS) == "tokscale retry small"
+
+
+def test_a_retry_counts_what_was_forgiven_and_what_that_had_blocked():
+    assert submission_words.forgiven("small", 1, 3) == (
+        "small: 1 stage may run again, and 3 stages that waited in vain for them"
+    )
+    assert submission_words.forgiven("small", 2, 0) == "small: 2 stages may run again"
 
 
 def test_nothing_is_made_to_wait_for_a_job_that_left_the_queue():
