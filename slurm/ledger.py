@@ -53,7 +53,7 @@ class Submission:
     throttle: int | None
     minutes: int | None  # of one element
     elements: Mapping[int, Element]
-    host: str = ""  # of the submitter, with the space that its processes are numbered in; empty: not written down
+    host: str = ""  # of the submitter, as ``process_space`` has it; empty: not written down
     job: str | None = None
     refused: str | None = None
     marks: dict[str, set[int]] = field(default_factory=dict)  # event -> indices

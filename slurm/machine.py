@@ -49,11 +49,16 @@ def visible_gpus(root: Path = ROOT) -> tuple[str, ...]:
 
 
 def process_space(root: Path = ROOT) -> str:
-    """Where a process id means a process: the host's name and the pid namespace; empty where that cannot be told."""
+    """Where a process id means a process: host, boot and pid namespace; empty where that cannot be told.
+
+    Hosts may share a name, and the first pid namespace has the same number on all of them; no two boots are alike.
+    """
+    boot = _text(root / "proc/sys/kernel/random/boot_id").strip()
     try:
-        return f"{socket.gethostname()} {os.readlink(root / 'proc/self/ns/pid')}"
+        space = os.readlink(root / "proc/self/ns/pid")
     except OSError:
         return ""
+    return f"{socket.gethostname()} {boot} {space}" if boot else ""
 
 
 def _groups(root: Path, controller: str) -> list[Path]:
