@@ -143,9 +143,11 @@ def _identity(reference: int | str, jobs: Sequence[str]) -> str:
 def _setup(folder: Path, around: Surroundings) -> list[str]:
     element = f"{shlex.quote(str(folder))}/{_ELEMENT}"
     lines = []
+    if around.profile.setup:
+        lines.append(_tried(folder, around))
     for line in around.profile.setup:
         # On a line of its own: what was written may end in a comment, or be a whole block.
-        lines += [line, f"code=$?; [ $code -eq 0 ] || {_give_up(line, folder, around)}"]
+        lines += [line, f"tried {shlex.quote(line)}"]
     lines.append("set +e")  # a setup may have asked for it, and what follows looks at exit statuses itself
     if around.python_path:
         lines.append(f"export {_import_path(around)}")
@@ -155,11 +157,13 @@ def _setup(folder: Path, around: Surroundings) -> list[str]:
     return lines
 
 
-def _give_up(line: str, folder: Path, around: Surroundings) -> str:
-    """The shell commands that end a job whose setup failed, and say so in its log and its note."""
+def _tried(folder: Path, around: Surroundings) -> str:
+    """A shell function that ends the job if the line before it failed, and says so in the job's log and its note."""
     path = f"export {_import_path(around)}; " if around.python_path else ""
-    said = shlex.quote(f"setup failed: {line}")
-    return f"{{ echo {said} >&2; ({path}{_aftermath(folder, around.python)} {shlex.quote(line)}); exit $code; }}"
+    return (
+        'tried() { code=$?; [ $code -eq 0 ] && return; echo "setup failed: $1" >&2; '
+        f'({path}{_aftermath(folder, around.python)} "$1"); exit $code; }}'
+    )
 
 
 def _import_path(around: Surroundings) -> str:
