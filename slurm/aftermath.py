@@ -1,5 +1,7 @@
 """What the batch script calls when srun ended badly: ``python -m slurm.aftermath ELEMENTS CODE``.
 
+When a line of the profile's setup failed, that line follows, and srun was not called.
+
 An element notes its own end, unless its processes vanished: killed for memory, crashed, or never started because Python
 did not get that far. Then this notes what can be told from outside, and has the element begin again if that may help.
 Standard library only, and nothing of the target: it must run where the target could not.
@@ -20,7 +22,10 @@ from slurm.element import Element
 from slurm.ending import conclude
 from slurm.notes import End, read_end, read_json, read_rank_ends, start_path
 
-MOST_RETURNS = 3  # of an element that was killed, for one cause
+SETUP_FAILED = "setup failed"  # how the message of such an end begins
+# Of an element whose processes vanished, by cause. Half the micro-batch is tried once: host memory that is still too
+# little then is no matter of the batch, and a new submission asks for more.
+MOST_RETURNS = {"out of memory": 1, "killed": 3, "lost": 3}
 _OUT_OF_MEMORY = re.compile(r"oom[-_ ]kill|out of memory|exceeded (?:job |step )?memory limit", re.IGNORECASE)
 # srun itself, to which slurmctld gave no answer when the job began.
 _NO_STEP = re.compile(
@@ -30,11 +35,12 @@ _NO_STEP = re.compile(
 _LAST_WORDS = 600  # characters of the launcher's log in a message
 
 
-def settle(path: Path, code: int) -> End | None:
+def settle(path: Path, code: int, setup: str = "") -> End | None:
     """Note the end of an element whose processes are gone, unless it did so itself; ``code`` is srun's exit status.
 
-    An element that was killed, ran out of memory or found no slurmctld is requeued, at most three times each. A job
-    that is cancelled, preempted or out of time is left to SLURM.
+    With ``setup``, the line of the profile's setup that failed, it is that line's and the launch has failed.
+    An element that was killed, ran out of memory or found no slurmctld is requeued as often as ``MOST_RETURNS`` allows.
+    A job that is cancelled, preempted or out of time is left to SLURM.
     """
     element = Element.here(path)
     noted = read_end(element.folder, element.index)
@@ -46,7 +52,8 @@ def settle(path: Path, code: int) -> End | None:
         word = noted.cause or "stopped"
         end = replace(noted, tally={**tally, word: tally.get(word, 1) - 1})
     else:
-        end = replace(_from_ranks(element) or _from_outside(element, code), tally=tally, rank=0)
+        found = _from_setup(element, code, setup) if setup else _from_ranks(element) or _from_outside(element, code)
+        end = replace(found, tally=tally, rank=0)
     return conclude(element, end, running_only=True)
 
 
@@ -55,6 +62,13 @@ def _from_ranks(element: Element) -> End | None:
     for end in read_rank_ends(element.folder, element.index, element.restart):
         return replace(end, message=f"rank {end.rank} on {end.host}: {end.message}")
     return None
+
+
+def _from_setup(element: Element, code: int, line: str) -> End:
+    """A line of the profile's setup failed: before Python, so again on the next start."""
+    said = _said_since(element, None).strip()[-_LAST_WORDS:]
+    message = f"{SETUP_FAILED} with status {code}: {line}\n{said}"
+    return End("failed", element.restart, "launch", message, element.host, time.time())
 
 
 def _from_outside(element: Element, code: int) -> End:
@@ -73,9 +87,9 @@ def _from_outside(element: Element, code: int) -> End:
     else:
         cause, message = "launch", f"Python did not start the job (status {code}): {said.strip()[-_LAST_WORDS:]}"
     previous = element.previous()
-    again = cause in ("out of memory", "killed", "lost")
-    if again and previous is not None and previous.tally.get(cause, 0) >= MOST_RETURNS:
-        again, message = False, f"{message}, {MOST_RETURNS + 1} times"
+    again, most = cause in MOST_RETURNS, MOST_RETURNS.get(cause, 0)
+    if again and previous is not None and previous.tally.get(cause, 0) >= most:
+        again, message = False, f"{message}, {most + 1} times"
     return End(
         "stopped" if again else "failed", element.restart, cause, message, element.host, time.time(), again=again
     )
@@ -117,10 +131,10 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def main(path: str, code: str) -> None:
+def main(path: str, code: str, setup: str = "") -> None:
     """The command: says in the launcher's log what it did, and never fails the batch script."""
     try:
-        end = settle(Path(path), int(code))
+        end = settle(Path(path), int(code), setup)
     except (OSError, ValueError) as error:
         print(f"aftermath: {error}", file=sys.stderr)
         return

@@ -6,7 +6,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,6 +82,11 @@ class SlurmExecutor(Executor):
         """What could not be asked at the last poll, in words."""
         return self._survey.trouble
 
+    @property
+    def unconfirmed(self) -> Mapping[str, float]:
+        """Jobs of which it is not known whether the cluster has them, and the seconds after which a poll tells."""
+        return self._survey.unconfirmed.seconds
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep every other submitter of the same ledgers waiting, from looking to submitting."""
@@ -151,6 +156,12 @@ class SlurmExecutor(Executor):
         """The newest submission of every key in all ledgers; asks the cluster at every call."""
         self._asked = time.monotonic()
         return self._survey.poll()
+
+    def confirm(self) -> Mapping[str, float]:
+        """``unconfirmed``, as far as asking for nothing else tells; as it was when the cluster does not answer."""
+        with suppress(ClusterError):
+            self._survey.confirm()
+        return self.unconfirmed
 
     def wait(self, timeout: float | None = None) -> dict[str, JobStatus]:
         """The statuses that changed since the last call; asks the cluster less often the less changes."""

@@ -1,7 +1,7 @@
 """The ledger of a sweep's submissions: a file that only grows, one JSON object a line.
 
-    {"event": "intent", "token", "name", "folder", "time", "user", "throttle", "minutes",
-     "elements": {index: [key, name, after]}}
+    {"event": "intent", "token", "name", "folder", "time", "user", "host", "throttle",
+     "minutes", "elements": {index: [key, name, after]}}
     {"event": "submitted", "token", "job"}       sbatch accepted it, or it was found on the cluster by its name
     {"event": "refused", "token", "said"}        sbatch did not take it, or it was never found
     {"event": "throttled", "token", "throttle"}
@@ -26,6 +26,8 @@ from typing import Any
 
 from slurm.arrays import JobArray, Place
 from slurm.cluster import ClusterError
+from slurm.lines import append_line
+from slurm.machine import process_space
 
 LOCK_SECONDS = 120.0  # a submission of thousands of jobs takes a few
 
@@ -51,6 +53,7 @@ class Submission:
     throttle: int | None
     minutes: int | None  # of one element
     elements: Mapping[int, Element]
+    host: str = ""  # of the submitter, as ``process_space`` has it; empty: not written down
     job: str | None = None
     refused: str | None = None
     marks: dict[str, set[int]] = field(default_factory=dict)  # event -> indices
@@ -91,14 +94,8 @@ class Ledger:
 
     def append(self, event: Mapping[str, Any]) -> None:
         """Write one line, whole and on the disk on return; ``ClusterError`` when there is no room for it."""
-        data = json.dumps(event, separators=(",", ":")).encode() + b"\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            try:
-                _append(descriptor, data)
-            finally:
-                os.close(descriptor)
+            append_line(self.path, event)
         except OSError as error:
             raise ClusterError(
                 f"cannot write down a submission: {error.strerror}", where=str(self.path), allowed="a file with room"
@@ -109,8 +106,8 @@ class Ledger:
         """Write down that an array is about to be submitted."""
         elements = {str(i): [job.key, job.name, list(after[job.key])] for i, job in sorted(array.elements.items())}
         self.append({"event": "intent", "token": token, "name": name, "time": time.time(), "user": os.getuid(),
-                     "folder": os.path.relpath(folder, self.path.parent), "throttle": array.throttle,
-                     "minutes": array.resources.minutes, "elements": elements})  # fmt: skip
+                     "host": process_space(), "folder": os.path.relpath(folder, self.path.parent),
+                     "throttle": array.throttle, "minutes": array.resources.minutes, "elements": elements})  # fmt: skip
 
     def mark(self, event: str, token: str, indices: Sequence[int]) -> None:
         """Write down what was done to elements of an array."""
@@ -123,14 +120,14 @@ class Ledger:
             folder = Path(os.path.normpath(self.path.parent / event["folder"]))
             self.submissions[event["token"]] = Submission(
                 event["token"], event["name"], folder, float(event["time"]), str(event["user"]), event["throttle"],
-                event["minutes"], elements,
+                event["minutes"], elements, str(event.get("host", "")),
             )  # fmt: skip
         elif kind == "blocked":
             self.blocked.update({key: (float(event["time"]), why) for key, why in event["keys"].items()})
         elif event["token"] not in self.submissions:
             self.foreign_marks.append(dict(event))
-        elif kind == "submitted":
-            self.submissions[event["token"]].job = str(event["job"])
+        elif kind == "submitted":  # also when somebody had given it up
+            self.submissions[event["token"]].job, self.submissions[event["token"]].refused = str(event["job"]), None
         elif kind == "refused":
             self.submissions[event["token"]].refused = str(event["said"])
         elif kind == "throttled":
@@ -221,25 +218,6 @@ def by_token(entries: Iterable[Entry]) -> dict[str, list[int]]:
     for entry in entries:
         found.setdefault(entry.submission.token, []).append(entry.index)
     return found
-
-
-def _append(descriptor: int, data: bytes) -> None:
-    """One write at the end of a file, while no other process writes there; all of it or nothing."""
-    # Where locks are not supported, O_APPEND alone must do; it does on every file system but NFS.
-    with contextlib.suppress(OSError):
-        fcntl.lockf(descriptor, fcntl.LOCK_EX)
-    size = os.fstat(descriptor).st_size
-    if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        data = b"\n" + data  # a line that was torn ends here
-    try:
-        written = os.write(descriptor, data)
-        if written < len(data):
-            written += os.write(descriptor, data[written:])  # raises what stopped it
-        os.fsync(descriptor)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, size)
-        raise
 
 
 @contextlib.contextmanager

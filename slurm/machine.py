@@ -1,8 +1,9 @@
-"""What this machine lets us use: cores, memory and GPUs, inside the limits of a container or of a SLURM job."""
+"""What this machine lets us use and see: cores, memory, GPUs, processes, in a container or a SLURM job too."""
 
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 ROOT = Path("/")
@@ -45,6 +46,19 @@ def visible_gpus(root: Path = ROOT) -> tuple[str, ...]:
         return tuple(name.strip() for name in listed.split(",") if name.strip() not in ("", "-1", "NoDevFiles"))
     devices = [path.name.removeprefix("nvidia") for path in (root / "dev").glob("nvidia[0-9]*")]
     return tuple(sorted(devices, key=int))
+
+
+def process_space(root: Path = ROOT) -> str:
+    """Where a process id means a process: host, boot and pid namespace; empty where that cannot be told.
+
+    Hosts may share a name, and the first pid namespace has the same number on all of them; no two boots are alike.
+    """
+    boot = _text(root / "proc/sys/kernel/random/boot_id").strip()
+    try:
+        space = os.readlink(root / "proc/self/ns/pid")
+    except OSError:
+        return ""
+    return f"{socket.gethostname()} {boot} {space}" if boot else ""
 
 
 def _groups(root: Path, controller: str) -> list[Path]:

@@ -142,14 +142,38 @@ def _identity(reference: int | str, jobs: Sequence[str]) -> str:
 
 def _setup(folder: Path, around: Surroundings) -> list[str]:
     element = f"{shlex.quote(str(folder))}/{_ELEMENT}"
-    lines = list(around.profile.setup)
+    lines = []
+    if around.profile.setup:
+        lines.append(_tried(folder, around))
+    for line in around.profile.setup:
+        # On a line of its own: what was written may end in a comment, or be a whole block.
+        lines += [line, f"tried {shlex.quote(line)}"]
+    lines.append("set +e")  # a setup may have asked for it, and what follows looks at exit statuses itself
     if around.python_path:
-        paths = ":".join(str(path.absolute()) for path in around.python_path)
-        lines.append(f'export PYTHONPATH={shlex.quote(paths)}"${{PYTHONPATH:+:$PYTHONPATH}}"')
+        lines.append(f"export {_import_path(around)}")
     # What an earlier start of this element may have left half-written would stop submitit.
     lines.append(f"rm -f {element}_*_result.pkl*")
     lines.append(f"ln -sf {PICKLE_NAME} {element}_submitted.pkl")
     return lines
+
+
+def _tried(folder: Path, around: Surroundings) -> str:
+    """A shell function that ends the job if the line before it failed, and says so in the job's log and its note."""
+    path = f"export {_import_path(around)}; " if around.python_path else ""
+    return (
+        'tried() { code=$?; [ $code -eq 0 ] && return; echo "setup failed: $1" >&2; '
+        f'({path}{_aftermath(folder, around.python)} "$1"); exit $code; }}'
+    )
+
+
+def _import_path(around: Surroundings) -> str:
+    paths = ":".join(str(path.absolute()) for path in around.python_path)
+    return f'PYTHONPATH={shlex.quote(paths)}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+
+
+def _aftermath(folder: Path, python: str) -> str:
+    # from a folder without modules: the code of the submission is meant, wherever that was made
+    return f'cd {shlex.quote(str(folder))} && {python} -m slurm.aftermath {ELEMENTS_NAME} "$code"'
 
 
 def _teardown(folder: Path, python: str) -> list[str]:
@@ -157,7 +181,6 @@ def _teardown(folder: Path, python: str) -> list[str]:
     return [
         "code=$?",
         f"rm -f {element}_submitted.pkl {element}_*_result.pkl*",
-        # from a folder without modules: the code of the submission is meant, wherever that was made
-        f'[ $code -eq 0 ] || (cd {shlex.quote(str(folder))} && {python} -m slurm.aftermath {ELEMENTS_NAME} "$code")',
+        f"[ $code -eq 0 ] || ({_aftermath(folder, python)})",
         "exit $code",
     ]

@@ -18,9 +18,7 @@ from slurm.executor import JobState, JobStatus
 from slurm.ledger import Entry, Ledgers, Submission, by_token
 from slurm.notes import End, read_end, start_path
 from slurm.states import Evidence, is_final, is_held_after_launch, is_unheard_of, judge, needs_account
-
-# After so long a submission without a job id, which the cluster does not know by its name either, never got there.
-UNCONFIRMED_SECONDS = 300.0
+from slurm.unconfirmed import Unconfirmed
 
 Position = tuple[str, int]  # the token of an array and an index
 
@@ -32,6 +30,7 @@ class Survey:
         self.ledgers = ledgers
         self.trouble: tuple[str, ...] = ()
         self.reached = False  # slurmctld answered at the last poll
+        self.unconfirmed = Unconfirmed(ledgers)
         self._ended: dict[Position, JobStatus] = {}
         self._last: dict[str, JobStatus] = {}
         self._seen: dict[Position, float] = {}
@@ -41,8 +40,11 @@ class Survey:
         """The status of the newest submission of every key."""
         self.trouble, self.reached = (), True
         now = time.time()
-        self.ledgers.read()
-        self._find_unconfirmed(now)
+        try:
+            self.confirm()
+        except ClusterError as error:
+            self._complain("submissions could not be confirmed", error)
+            self.reached = False
         entries = self.ledgers.entries()
         open_ = {key: entry for key, entry in entries.items() if _position(entry) not in self._ended}
         rows = self._ask_queue(entry.submission for entry in open_.values())
@@ -61,6 +63,11 @@ class Survey:
         if self.reached:
             self._unstick(open_, rows, statuses)
         return dict(statuses)
+
+    def confirm(self) -> None:
+        """Look for submissions without a job id by their names; ``ClusterError`` when that cannot be asked."""
+        self.ledgers.read()
+        self.unconfirmed.look()
 
     def _ask_queue(self, submissions: Iterable[Submission]) -> dict[Position, QueueRow]:
         jobs = {one.token: one.job for one in submissions if one.job is not None}
@@ -164,36 +171,6 @@ class Survey:
             return last
         state = JobState.pending if known.log is None else JobState.running
         return JobStatus(key, state, "as it was last known: slurmctld does not answer", log=known.log)
-
-    def _find_unconfirmed(self, now: float) -> None:
-        """Look for submissions without a job id by their names, first in the queue, then in accounting."""
-        lost = {entry.submission.name: entry.submission for entry in self.ledgers.entries().values()
-                if entry.submission.job is None}  # fmt: skip
-        if not lost:
-            return
-        found: dict[str, str] = {}
-        try:
-            found = {row.name: row.job for row in cluster.queue(names=sorted(lost))}
-            if missing := sorted(lost.keys() - found.keys()):
-                since = min(lost[name].time for name in missing)
-                with contextlib.suppress(AccountingOffError):
-                    found |= {row.name: row.job for row in cluster.accounts(names=missing, since=since)}
-        except ClusterError as error:
-            self._complain("submissions could not be confirmed", error)
-            self.reached = False
-        for name, submission in lost.items():
-            if name in found:
-                self._settle(submission, {"event": "submitted", "token": submission.token, "job": found[name]})
-            elif self.reached and now - submission.time > UNCONFIRMED_SECONDS:
-                said = "the cluster does not know it"
-                self._settle(submission, {"event": "refused", "token": submission.token, "said": said})
-
-    def _settle(self, submission: Submission, event: Mapping[str, str]) -> None:
-        """Write down what became of a submission, if it is ours; know it in any case."""
-        if submission.token in self.ledgers.own.submissions:
-            with contextlib.suppress(ClusterError):  # no room, or not ours to write: known until we end
-                self.ledgers.own.append(event)
-        submission.job, submission.refused = event.get("job"), event.get("said")
 
     def _unstick(
         self, entries: Mapping[str, Entry], rows: Mapping[Position, QueueRow], statuses: Mapping[str, JobStatus]

@@ -56,9 +56,9 @@ def cancel(
 ) -> None:
     """Cancel a sweep, one of its trials, or those for which a condition holds; they stay so until they are retried."""
     from sweeps import control, submission_words
+    from sweeps.cluster import found_on_cluster, submitting_alone
     from sweeps.inspection import open_sweep
     from sweeps.patience import telling
-    from sweeps.submission import found_on_cluster, submitting_alone
 
     plan, store = open_sweep(sweep, runs)
     trials = control.select_trials(plan, trial, where)
@@ -67,7 +67,7 @@ def cancel(
             executor, plan, jobs = found_on_cluster(plan, store, _last_profile(plan, store))
         made = control.plan_cancellation(plan, store, trials, plan.statuses, jobs)
         control.cancel(made, store, executor)
-    typer.echo(submission_words.cancelled(plan.spec.name, len(trials), made))
+    typer.echo(submission_words.cancelled(plan.spec.name, len(trials), made, store.root))
 
 
 def retry(
@@ -80,11 +80,13 @@ def retry(
 ) -> None:
     """Give what failed or was cancelled another chance: all of a sweep, one trial, or one cause; then submit it."""
     from sweeps import control, submission_words
+    from sweeps.cluster import found_on_cluster, submitting_alone
+    from sweeps.hints import typed
     from sweeps.history import read_history
     from sweeps.inspection import open_sweep
     from sweeps.patience import telling
     from sweeps.profiles import profile_of
-    from sweeps.submission import found_on_cluster, submitting_alone
+    from sweeps.store import SPEC_NAME
     from sweeps.submission import submit as hand_in
 
     plan, store = open_sweep(sweep, runs)
@@ -94,11 +96,11 @@ def retry(
         with telling(ASKING, say):
             executor, plan, jobs = found_on_cluster(plan, store, _last_profile(plan, store))
         forgiven = control.forgive(plan, store, trials, plan.statuses, cause)
-        typer.echo(submission_words.forgiven(plan.spec.name, forgiven))
-        control.end_hopeless(plan, store, plan.statuses, jobs, executor)
+        freed = control.end_hopeless(plan, store, plan.statuses, jobs, executor)
+        typer.echo(submission_words.forgiven(plan.spec.name, len(forgiven), freed))
     name = read_history(store.sweep(plan.spec.name)).last("cluster")
     if name is None:
-        typer.echo(f"next: tokscale run {store.sweep(plan.spec.name) / 'spec.yaml'}")
+        typer.echo(f"next: {typed(f'tokscale run {store.sweep(plan.spec.name) / SPEC_NAME}', store.root)}")
         return
     made = hand_in(plan, store, profile_of(name), say=say)
     typer.echo(submission_words.report(made))

@@ -13,6 +13,8 @@ from rich.console import Console
 
 from slurm.profiles import ClusterProfile
 from sweeps import submission_words, tables
+from sweeps.cluster import cluster_errors_as_ours, living, open_executor
+from sweeps.hints import typed
 from sweeps.history import read_history
 from sweeps.inspection import FailureGroup, Look, failure_groups
 from sweeps.planning import Plan
@@ -21,7 +23,7 @@ from sweeps.progress import Watch, duration
 from sweeps.results import trial_state, write_results
 from sweeps.rounds import Rounds, rounds_of
 from sweeps.store import StageState, Store, trial_rows
-from sweeps.submission import Submission, cluster_errors_as_ours, living, open_executor, submit
+from sweeps.submission import Submission, submit
 from sweeps.watching import Observer, observe
 from tokscale import front
 from tokscale.errors import WorkError
@@ -45,8 +47,9 @@ def _carried(run: ClusterRun, *, command: str, started: float) -> bool:
     try:
         plan = run.carry()
     except KeyboardInterrupt:
-        run.say(f"\n{name}: no longer watched; its jobs go on. The same command takes up the watch; tokscale status "
-                f"{name} shows them, tokscale cancel {name} ends them.")  # fmt: skip
+        run.say(f"\n{name}: no longer watched; its jobs go on. The same command takes up the watch; "
+                f"{typed(f'tokscale status {name}', store.root)} shows them, "
+                f"{typed(f'tokscale cancel {name}', store.root)} ends them.")  # fmt: skip
         return False
     _collect(plan, store, command=command, started=started, price=run.profile.cost_per_gpu_hour)
     for group in run.failures():

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from sweeps.hints import DEFAULT_RUNS
+
 Runs = Annotated[Path, typer.Option("--runs", envvar="TOKSCALE_RUNS", help="The runs folder.")]
 Spec = Annotated[Path, typer.Argument(help="The sweep's YAML file.", show_default=False)]
 Sweep = Annotated[str, typer.Argument(help="A sweep's name, or its YAML file.", show_default=False)]
@@ -22,7 +24,7 @@ Cluster = Annotated[
 Small = Annotated[
     bool, typer.Option("--small", help="The spec's small form, which a laptop finishes in minutes, as NAME-small.")
 ]
-RUNS = Path("runs")
+RUNS = DEFAULT_RUNS
 ASKING = "waiting for the cluster to answer, half a minute at most ..."
 
 
@@ -84,9 +86,17 @@ def results(
     """Print or write the results table: one row per trial."""
     from sweeps import tables
     from sweeps.inspection import open_sweep
+    from sweeps.patience import telling
     from sweeps.results import collect, write_table
+    from sweeps.watching import FIRST_PATIENCE, observe
 
     made, store = open_sweep(sweep, runs)
+    if made.missing():  # what waits or runs on a cluster is known there only
+        with telling(ASKING, say):
+            look = observe(made, store).look(FIRST_PATIENCE)
+        made = look.plan
+        for words in look.trouble:
+            say(words)
     table = collect(made, store)
     if output is not None:
         write_table(table, output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,15 @@ from typing import Any
 
 from slurm.batch import SlurmExecutor
 from slurm.executor import JobStatus
+from slurm.lines import read_lines
 from sweeps import marks
+from sweeps.cluster import cluster_errors_as_ours
 from sweeps.grid import Trial, flatten
 from sweeps.history import write_history
 from sweeps.inspection import find_trial
 from sweeps.planning import Plan
 from sweeps.standing import standings
 from sweeps.store import TRIALS_NAME, StageState, StageStatus, Store
-from sweeps.submission import cluster_errors_as_ours
 from tokscale import cost
 from tokscale.errors import ConfigError, UsageError, one_of
 from tokscale.expressions import compile_expression
@@ -119,23 +119,25 @@ def forgive(
 
 def end_hopeless(
     plan: Plan, store: Store, before: Mapping[str, StageStatus], jobs: Mapping[str, JobStatus], executor: SlurmExecutor
-) -> None:
+) -> int:
     """End jobs that wait for one that is no more, of stages that are blocked no longer: SLURM would end them some day.
 
     ``before`` are the states before the failures were forgiven. The stages are then submitted again with their parents.
+    Returns how many stages are blocked no longer.
     """
     after = standings(plan, store, jobs)
-    hopeless = [
+    freed = [
         key for key, status in after.items()
         if before[key].state is StageState.blocked and status.state is not StageState.blocked
-        and key in jobs and not jobs[key].state.final
     ]  # fmt: skip
+    hopeless = [key for key in freed if key in jobs and not jobs[key].state.final]
     if hopeless:
         for key in hopeless:
             # or its end would be taken for a person's wish
             marks.forgive(StageFolder(store.stages / key), after[key].attempts, jobs[key].worker)
         with cluster_errors_as_ours("what failed is forgiven all the same: submit the sweep again later"):
             executor.cancel(hopeless)
+    return len(freed)
 
 
 def _value(values: Mapping[str, Any], where: str, name: str) -> Any:
@@ -174,6 +176,6 @@ def _wanted_elsewhere(sweep: str, store: Store, keys: Sequence[str]) -> dict[str
 def _trials(path: Path) -> Iterable[list[str]]:
     """The stages of each trial of a sweep, as it was written down when it was last submitted."""
     try:
-        return [json.loads(line)["stages"] for line in path.read_bytes().splitlines()]
-    except (OSError, ValueError, KeyError, TypeError):
+        return [line["stages"] for line in read_lines(path)]
+    except (OSError, KeyError):
         return []

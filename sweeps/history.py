@@ -6,14 +6,13 @@ killed three times is not tried a fourth time, and one that ran out of memory ge
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from slurm.lines import append_line, read_lines
 from tokscale.record import cannot_write
 
 HISTORY_NAME = "history.jsonl"
@@ -49,47 +48,13 @@ class History:
 
 def read_history(folder: Path) -> History:
     """The events of the sweep of this folder; a line that was cut short is passed over."""
-    try:
-        lines = (folder / HISTORY_NAME).read_bytes().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        return History([])
-    return History([event for line in lines if (event := _event(line)) is not None])
+    return History(read_lines(folder / HISTORY_NAME))
 
 
 def write_history(folder: Path, event: Mapping[str, Any]) -> None:
     """Append an event with the time; raises ``StoreError`` when the folder cannot be written."""
     path = folder / HISTORY_NAME
-    # A line that was cut short by a full disk ends here, and costs nothing but itself.
-    line = b"" if _ends_whole(path) else b"\n"
-    line += json.dumps({"time": time.time(), **event}).encode() + b"\n"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.write(descriptor, line)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        append_line(path, {"time": time.time(), **event})
     except OSError as error:
         raise cannot_write(path, error) from error
-
-
-def _ends_whole(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            if not file.seek(0, os.SEEK_END):
-                return True
-            file.seek(-1, os.SEEK_END)
-            return file.read() == b"\n"
-    except FileNotFoundError:
-        return True
-    except OSError as error:
-        raise cannot_write(path, error) from error
-
-
-def _event(line: bytes) -> dict[str, Any] | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) else None

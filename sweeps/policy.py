@@ -50,7 +50,7 @@ RULES: Mapping[str, Rule] = {
     "config": Rule(False, None, "mend the spec: what changes in it becomes a new trial"),
     "code": Rule(False, None, "mend the code, then `tokscale retry`"),
     "crash": Rule(False, None, "read the end of its log, then `tokscale retry`"),
-    "launch": Rule(False, None, "its Python did not start: ask `tokscale cluster check NAME`, then `tokscale retry`"),
+    "launch": Rule(False, None, "no Python on the node: ask `tokscale cluster check NAME`, then `tokscale retry`"),
     "no progress": Rule(False, None, "more frequent checkpoints or a larger max_minutes, then `tokscale retry`"),
     "cancelled": Rule(False, None, "`tokscale retry` begins it again"),
     "blocked": Rule(False, None, "it follows the stage that it stands on"),

@@ -8,13 +8,13 @@ and removed before the next one is written.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from slurm.lines import append_line
 from tokscale.errors import StoreError
 from tokscale.record import cannot_write, write_atomically
 
@@ -64,14 +64,9 @@ def read_points(path: Path) -> list[Point]:
 
 def append_point(path: Path, point: Point) -> None:
     """Add a point durably; for the holder of the search's claim. Raises ``StoreError``."""
-    line = json.dumps(asdict(point), allow_nan=False) + "\n"
     mend(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "ab") as file:
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(path, asdict(point))
     except OSError as error:
         raise cannot_write(path, error) from error
 

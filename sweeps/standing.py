@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from slurm.aftermath import SETUP_FAILED
 from slurm.executor import JobState, JobStatus
 from sweeps import marks
 from sweeps.history import read_history
@@ -100,6 +101,8 @@ def _cause(job: JobStatus, *, began: bool) -> str:
         return "lost"  # it ended well by its own account, and yet there is no record
     if job.cause == "out of memory":
         return "host memory"  # the GPU's is noticed by the stage itself
+    if job.reason.startswith(SETUP_FAILED):
+        return "launch"
     if job.cause == "launch" and (began or (job.log is not None and _could_not_write(job.log))):
         return "store"
     return job.cause or "code"  # an exception that names no cause of its own

@@ -6,22 +6,30 @@ the policy, and submits the rest. What it could not write down before it died, t
 
 from __future__ import annotations
 
-import json
+import math
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from slurm.batch import ClusterError, Preview, SlurmExecutor, SubmitLimit
-from slurm.executor import Job, JobStatus
-from slurm.notes import read_bad_nodes
+from slurm.batch import Preview, SlurmExecutor, SubmitLimit
+from slurm.executor import Job
+from slurm.notes import read_bad_nodes, read_json
 from slurm.profiles import ClusterProfile
 from slurm.snapshot import take_snapshot
-from slurm.states import LEFT
+from sweeps.cluster import (
+    JOBS_NAME,
+    Say,
+    await_confirmation,
+    cluster_errors_as_ours,
+    living,
+    open_executor,
+    submitting_alone,
+)
+from sweeps.hints import DEFAULT_RUNS
 from sweeps.history import read_history, write_history
 from sweeps.marks import who
 from sweeps.patience import telling
@@ -36,15 +44,10 @@ from tokscale.stage import KINDS, attempt_name
 
 TARGET = "tokscale.stages:run"
 PACKAGES = ("tokscale", "slurm")  # all that a job imports of ours
-LEDGER_NAME = "submissions.jsonl"
-JOBS_NAME = "jobs"
-_LEASE = 60.0  # seconds; a submitter on another machine that died is taken over after this
 _BYTES_PER_STAGE = 16_384  # description, folders, and its share of the launcher's files
 _SNAPSHOT_BYTES = 8 << 20
 
 _SLOW = "still speaking to the cluster: one that does not answer is given up after two minutes at most"
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Submission:
     remaining: int = 0
     limit: str = ""
     words: tuple[str, ...] = ()
+    runs: Path = DEFAULT_RUNS
     previews: tuple[Preview, ...] = ()  # of a dry run
     keys: frozenset[str] = field(default_factory=frozenset)
 
@@ -79,58 +83,10 @@ def submit(plan: Plan, store: Store, profile: ClusterProfile, *, dry_run: bool =
         return _Submitting(plan, store, profile, say, dry_run=True).preview()
     _check_path(store)
     store.check_writable(_room(plan))
-    with submitting_alone(store, say) as held, telling(_SLOW, say):
-        return _Submitting(plan, store, profile, say).submit(held)
-
-
-def open_executor(
-    store: Store,
-    profile: ClusterProfile,
-    sweep: str,
-    exclude: Sequence[str] = (),
-    python_path: Sequence[Path] = (),
-) -> SlurmExecutor:
-    """The executor of a sweep's jobs; it knows those of the store's other sweeps too."""
-    root = Store(store.root.absolute())
-    folder = root.sweep(sweep)
-    others = [root.sweep(name) / LEDGER_NAME for name in root.sweep_names() if name != sweep]
-    return SlurmExecutor(
-        profile, folder / JOBS_NAME, ledger=folder / LEDGER_NAME,
-        other_ledgers=[path for path in others if path.exists()],
-        name=sweep, python_path=python_path, exclude=exclude,
-    )  # fmt: skip
-
-
-def found_on_cluster(
-    plan: Plan, store: Store, profile: ClusterProfile
-) -> tuple[SlurmExecutor, Plan, Mapping[str, JobStatus]]:
-    """An executor, the plan with the states as they are now, and what the cluster says of all jobs."""
-    executor = open_executor(store, profile, plan.spec.name)
-    jobs = executor.poll()
-    return executor, replace(plan, statuses=standings(plan, store, jobs)), jobs
-
-
-def living(jobs: Mapping[str, JobStatus]) -> set[str]:
-    """The keys of the jobs that wait or run, on which others can be made to wait.
-
-    A job that left the queue and of which nothing more is known yet is none of them: SLURM takes a dependency on such a
-    one for fulfilled, or for impossible.
-    """
-    return {key for key, job in jobs.items() if not job.state.final and not job.reason.startswith(LEFT)}
-
-
-@contextmanager
-def submitting_alone(store: Store, say: Say) -> Iterator[claim.Claim]:
-    """Be the one who submits to this runs folder; waits for another, says for whom, and takes over from a dead one."""
-    folder, said = store.root / "submitting", ""
-    while (held := claim.claim(folder, lease=_LEASE, interval=_LEASE / 12)) is None:
-        owner = str(claim.holder(folder) or "")
-        if owner and owner != said:
-            say(f"waiting for {owner}, who submits to this runs folder at the moment")
-            said = owner
-        time.sleep(0.2)
-    with held:
-        yield held
+    with submitting_alone(store, say) as held:
+        await_confirmation(plan, store, profile, say)
+        with telling(_SLOW, say):
+            return _Submitting(plan, store, profile, say).submit(held)
 
 
 class _Submitting:
@@ -147,7 +103,7 @@ class _Submitting:
         self.history = read_history(self.folder)
         executor = open_executor(store, profile, plan.spec.name)
         self.jobs = executor.poll()
-        self.trouble = executor.trouble
+        self.trouble, self.unconfirmed = executor.trouble, executor.unconfirmed
         if self.trouble and not dry_run and not executor.reached:
             raise WorkError("nothing is submitted: the cluster does not answer", where=profile.name,
                             given="; ".join(self.trouble), allowed="the same command again, when it does")  # fmt: skip
@@ -232,18 +188,15 @@ class _Submitting:
         return Submission(
             self.plan, self.profile.name, {kind: counts[kind] for kind in KINDS if counts[kind]}, arrays,
             Counter(self.decision.left.values()), len(self.decision.submit) - len(taken), limit,
-            (*self.decision.words, *self.trouble), previews, frozenset(taken),
+            (*self.decision.words, *self._unknown(), *self.trouble), self.store.root, previews, frozenset(taken),
         )  # fmt: skip
 
-
-@contextmanager
-def cluster_errors_as_ours(remark: str = "") -> Iterator[None]:
-    """Turn what the cluster refused into an error of ours: one message, exit status 1; ``remark`` is added to it."""
-    try:
-        yield
-    except ClusterError as error:
-        what = f"{error.what}; {remark}" if remark else error.what
-        raise WorkError(what, where=error.where, given=error.given, allowed=error.allowed) from error
+    def _unknown(self) -> Iterator[str]:
+        """What is not known yet, and when it will be."""
+        if unknown := {key: left for key, left in self.unconfirmed.items() if key in self.plan.stages}:
+            yield (f"{len(unknown)} stages were handed in by a submission that was cut short, and whether the cluster "
+                   "has them is not known yet; what stands on them waits: the same command tells in "
+                   f"{math.ceil(max(unknown.values()) / 60) or 1} min")  # fmt: skip
 
 
 def _check_path(store: Store) -> None:
@@ -269,8 +222,5 @@ def _node_memory(profile: ClusterProfile) -> float | None:
 
 def _code(snapshot: Path) -> Mapping[str, Any]:
     """What a snapshot says of the code that it holds: the git commit, and whether it was changed since."""
-    try:
-        content = json.loads((snapshot / "snapshot.json").read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return dict(content.get("git") or {}) if isinstance(content, dict) else {}
+    content = read_json(snapshot / "snapshot.json") or {}
+    return dict(content.get("git") or {})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from sweeps.control import Cancellation
+from sweeps.hints import typed
 from sweeps.results import failures
 from sweeps.submission import Submission
 
@@ -64,7 +66,7 @@ def as_json(made: Submission) -> str:
     return json.dumps(content, indent=1)
 
 
-def cancelled(sweep: str, trials: int, made: Cancellation) -> str:
+def cancelled(sweep: str, trials: int, made: Cancellation, runs: Path) -> str:
     """What a cancellation did."""
     lines = [f"{sweep}: cancelled {_stages(len(made.mark))} of {_many(trials, 'trial')}, "
              f"{_many(len(made.jobs), 'job')} of them on the cluster"]  # fmt: skip
@@ -72,25 +74,30 @@ def cancelled(sweep: str, trials: int, made: Cancellation) -> str:
     lines += [f"still at work outside the cluster, to be stopped there: {owner} ({_stages(count)})"
               for owner, count in made.elsewhere.items()]  # fmt: skip
     if made.mark:
-        lines.append(f"they stay cancelled until: tokscale retry {sweep}")
+        lines.append(f"they stay cancelled until: {typed(f'tokscale retry {sweep}', runs)}")
     return "\n".join(lines)
 
 
-def forgiven(sweep: str, keys: Sequence[str]) -> str:
-    """What a retry forgave."""
-    return f"{sweep}: {_stages(len(keys))} may run again" if keys else f"{sweep}: nothing failed or was cancelled"
+def forgiven(sweep: str, count: int, freed: int) -> str:
+    """What a retry forgave, and how many stages were blocked by that."""
+    more = f", and {_stages(freed)} that waited in vain for them" if freed else ""
+    return f"{sweep}: {_stages(count)} may run again{more}" if count else f"{sweep}: nothing failed or was cancelled"
 
 
 def _next(made: Submission) -> str:
     name = made.plan.spec.name
+
+    def tokscale(words: str) -> str:
+        return typed(f"tokscale {words}", made.runs)
+
     going = sum(made.submitted.values()) + sum(made.left.get(word, 0) for word in ("running", "queued", "waiting"))
     if going:
-        return f"tokscale status {name} --watch"
+        return tokscale(f"status {name} --watch")
     if made.left.get("failed"):
-        return f"tokscale status {name}, then tokscale retry {name}"
+        return f"{tokscale(f'status {name}')}, then {tokscale(f'retry {name}')}"
     if made.left.get("cancelled"):
-        return f"tokscale retry {name}"
-    return f"tokscale results {name}"
+        return tokscale(f"retry {name}")
+    return tokscale(f"results {name}")
 
 
 def _listed(counts: Mapping[str, Any]) -> str:

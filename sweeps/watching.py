@@ -12,6 +12,7 @@ from pathlib import Path
 from slurm.cluster import ClusterError
 from slurm.executor import Executor, JobState, JobStatus
 from slurm.profiles import ClusterProfile, ProfileError, load_profile
+from sweeps.cluster import LEDGER_NAME, open_executor
 from sweeps.history import read_history
 from sweeps.inspection import Effort, Look, stage_log
 from sweeps.planning import Plan
@@ -20,7 +21,6 @@ from sweeps.resources import Allocator
 from sweeps.standing import standings
 from sweeps.status_tables import clock
 from sweeps.store import StageState, StageStatus, Store
-from sweeps.submission import LEDGER_NAME, open_executor
 from tokscale.errors import UsageError
 from tokscale.stage import Stage
 

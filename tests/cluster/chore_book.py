@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,3 +82,8 @@ def eventually(condition: Any, seconds: float = PATIENCE) -> Any:
         assert time.monotonic() < deadline, "in vain"
         time.sleep(0.1)
     return value
+
+
+def states(statuses: Mapping[str, JobStatus]) -> dict[str, str]:
+    """The words of statuses by key."""
+    return {key: status.state.value for key, status in statuses.items()}

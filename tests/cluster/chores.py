@@ -40,6 +40,7 @@ def count(folder: str, name: str, steps: int, pause: float = 0.0) -> None:
     node, restart = os.environ.get("SLURMD_NODENAME", socket.gethostname()), os.environ.get("SLURM_RESTART_COUNT", "0")
     with open(place / f"{name}.attempts", "a") as file:
         file.write(f"{node} {restart} {begin}\n")
+    print("begins at", begin, "after", os.environ.get("JOB_PREVIOUS_END", "nothing"), flush=True)
     for step in range(begin, steps):
         time.sleep(pause)
         temporary = place / f".{name}.{os.getpid()}"

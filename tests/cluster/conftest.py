@@ -10,6 +10,7 @@ from slurm.batch import SlurmExecutor
 from slurm.profiles import ClusterProfile
 from tests.cluster.chore_book import ChoreBook
 from tests.cluster.lab import Lab
+from tests.cluster.sweep_desk import Desk
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,6 +33,14 @@ def whole_lab(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, value)
     yield
     lab.heal()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """The sweep of ``SPEC`` as one process of this machine does it, to compare with what survived a fault."""
+    desk = Desk.make(tmp_path_factory.mktemp("undisturbed"), lab)
+    desk.run_undisturbed()
+    return desk
 
 
 @pytest.fixture

@@ -192,10 +192,11 @@ class Lab:
             for node in NODES:
                 self.kill_node(node)
                 self.ask("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        states = self.node_states()
         for node in NODES:
             if node not in self.keepers:
                 self.start_node(node)
-            if self.node_states()[node] in ("drained", "draining", "down"):
+            if states[node] in ("drained", "draining", "down"):
                 self.does("scontrol", "update", f"nodename={node}", "state=resume")  # it may be back by itself
         for partition in ("main", "high"):
             self.ask("scontrol", "update", f"partition={partition}", "state=up")

@@ -46,6 +46,7 @@ SchedulerParameters=bf_interval=1,sched_interval=1,batch_sched_delay=0
 MaxArraySize={max_array}
 MaxJobCount=20000
 SlurmdTimeout=6
+MessageTimeout=6
 KillWait=3
 OverTimeLimit=0
 ReturnToService=2

@@ -37,6 +37,8 @@ def test_a_time_limit_and_a_dead_node_end_a_piece_of_the_work_and_not_the_work(l
     assert [piece.restart for piece in pieces] == list(range(len(pieces)))
     begins = [piece.begin for piece in pieces]
     assert begins == sorted(set(begins)), "each goes on where the one before stopped"
+    for begin in begins[1:]:
+        assert f"begins at {begin} after time limit" in chores.log("limited"), "told in time, and why"
 
 
 def test_a_draining_node_finishes_what_it_has_and_takes_nothing_new(lab, open_executor, chores):
@@ -78,6 +80,16 @@ def test_a_python_that_does_not_start_is_a_failed_launch_with_a_log(open_executo
     assert statuses["child"].state is JobState.blocked
     assert statuses["never"].log is not None
     assert "/nowhere" in statuses["never"].log.read_text()
+    assert chores.done() == set()
+
+
+def test_a_setup_that_fails_is_a_failed_launch_in_the_words_of_its_line(open_executor, chores):
+    executor = open_executor(setup=("export FINE=1", "module_command load cuda"))
+    executor.submit([chores.count("never")])
+    status = finish(executor, ["never"])["never"]
+    assert (status.state, status.cause) == (JobState.failed, "launch")
+    assert "setup failed with status 127: module_command load cuda" in status.reason
+    assert "module_command: command not found" in status.reason
     assert chores.done() == set()
 
 

@@ -1,9 +1,12 @@
 """Submitting: twice, by two, cut short, without a controller, beyond the limits; nothing is lost and nothing twice."""
 
+import os
 import random
 import shutil
+import signal
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -57,7 +60,7 @@ def test_a_submitter_killed_at_random_points_loses_and_doubles_nothing(closed, t
     desk.tokscale("submit", desk.spec, "--cluster", "lab", "--dry-run")
     whole = time.monotonic() - started
     chance = random.Random(11)
-    for number in range(8):
+    for number in range(6):
         process = desk.start("submit", desk.spec, "--cluster", "lab")
         time.sleep(chance.uniform(0.5, 1.2) * whole)
         process.kill()
@@ -77,6 +80,28 @@ def test_a_submitter_killed_right_after_sbatch_is_continued_by_the_next(closed, 
         process.kill()
         process.communicate()
     desk.tokscale("submit", desk.spec, "--cluster", "lab")
+    assert desk.queued(closed) == once_each(desk)
+
+
+def test_an_sbatch_that_outlives_its_submitter_is_waited_for_and_one_that_does_not_is_done_again(closed, tmp_path):
+    desk = Desk.make(tmp_path, closed, MANY)
+    slow = tmp_path / "slow" / "sbatch"
+    slow.parent.mkdir()
+    slow.write_text(f'#!/bin/sh\necho $$ > {tmp_path}/sender\nsleep 4\nexec {shutil.which("sbatch")} "$@"\n')
+    slow.chmod(0o755)
+    impeded = replace(desk, environment={**desk.environment, "PATH": f"{slow.parent}:{desk.environment['PATH']}"})
+    sender = tmp_path / "sender"
+    for survives in (True, False):  # the second submitter finds what came of the first, and dies in its turn
+        process = impeded.start("submit", desk.spec, "--cluster", "lab")
+        eventually(lambda: sender.is_file() and sender.read_text())
+        process.kill()
+        process.communicate()
+        if not survives:
+            os.kill(int(sender.read_text()), signal.SIGKILL)
+        sender.unlink()
+    dry = desk.tokscale("submit", desk.spec, "--cluster", "lab", "--dry-run")
+    assert "40 stages were handed in by a submission that was cut short" in dry
+    assert "waiting for that" in desk.tokscale("submit", desk.spec, "--cluster", "lab")
     assert desk.queued(closed) == once_each(desk)
 
 

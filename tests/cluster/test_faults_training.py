@@ -12,13 +12,6 @@ pytestmark = pytest.mark.xdist_group("slurm")
 SHORT = SPEC.replace("images: 4000", "images: 320")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(lab, tmp_path_factory):
-    desk = Desk.make(tmp_path_factory.mktemp("undisturbed"), lab)
-    desk.run_undisturbed()
-    return desk
-
-
 def attempts(desk, key):
     return sorted(path.name for path in (desk.runs / "stages" / key / "claim").glob("[0-9]*[0-9]"))
 
@@ -57,8 +50,9 @@ def test_a_trial_that_diverges_is_marked_and_the_other_goes_on(lab, tmp_path):
     assert len(desk.records()) == 2
     failed = [key for key in desk.stages() if key.startswith("tokenizer") and key not in desk.records()]
     assert [len(attempts(desk, key)) for key in failed] == [1], "a divergence is not tried again"
-    again = desk.tokscale("run", desk.spec, "--cluster", "lab", expected=1)
-    assert "diverged" in again
+    again = desk.tokscale("submit", desk.spec, "--cluster", "lab")
+    assert "nothing to submit" in again
+    assert "1 failed, diverged" in again
     assert [len(attempts(desk, key)) for key in failed] == [1]
 
 
@@ -79,8 +73,10 @@ def test_the_same_error_of_every_trial_is_shown_once(lab, tmp_path):
         "{kind: procedural, resolution: 16", f"{{kind: image_folder, root: {tmp_path}/no, resolution: 16"
     )
     desk = Desk.make(tmp_path / "desk", lab, spec)
-    output = desk.tokscale("run", desk.spec, "--cluster", "lab", expected=1)
-    assert output.count(f"{tmp_path}/no") <= 3, output
+    desk.tokscale("submit", desk.spec, "--cluster", "lab")
+    output = desk.tokscale("status", desk.name, "--watch", expected=1)
+    output = output[output.rindex("Failures") if "Failures" in output else 0 :]
+    assert 1 <= output.count(f"{tmp_path}/no") <= 3, output
     assert re.search(r"\b2\b", output)
     assert json.dumps(desk.records()) == "{}"
     assert not lab.queue()

@@ -34,6 +34,14 @@ def test_nothing_is_added_to_an_end_that_was_noted(elements: Path) -> None:
         assert read_end(elements.parent, 3) == end
 
 
+def test_a_line_of_the_setup_that_failed_is_a_failed_launch_whatever_its_exit_status(elements: Path) -> None:
+    (elements.parent / "40_3_0_log.out").write_text("Lmod has detected an error: unknown module cuda\n")
+    end = settle(elements, 255, "module load cuda")
+    assert end is not None
+    assert (end.state, end.cause) == ("failed", "launch")
+    assert end.message.startswith("setup failed with status 255: module load cuda\nLmod has detected")
+
+
 @pytest.mark.parametrize(
     ("code", "cause", "words"),
     [

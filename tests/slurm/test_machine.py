@@ -1,11 +1,13 @@
 """Limits of the machine, read from file trees as the kernel lays them out."""
 
 import os
+import socket
+from pathlib import Path
 
 import pytest
 
 from slurm import default_workers
-from slurm.machine import cores, memory_gb, visible_gpus
+from slurm.machine import cores, memory_gb, process_space, visible_gpus
 
 GB = 2**30
 V1_NO_LIMIT = 9223372036854771712
@@ -88,3 +90,12 @@ def test_gpus_are_those_that_the_environment_or_the_devices_name(tmp_path, monke
     for text, gpus in {"": (), "-1": (), "1,0": ("1", "0"), "GPU-ab": ("GPU-ab",)}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", text)
         assert visible_gpus(tmp_path) == gpus
+
+
+def test_a_process_space_is_one_boot_of_one_host_and_unknown_where_proc_is_not(tmp_path):
+    here = process_space()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert here == process_space()
+    assert here.startswith(socket.gethostname())
+    assert boot in here
+    assert process_space(tmp_path) == ""

@@ -103,6 +103,36 @@ def test_the_script_runs_the_setup_links_the_pickle_and_keeps_the_exit_status(tm
     assert sorted(entry.name for entry in folder.iterdir()) == ["elements.json", "job.pkl", "submission.sh"]
 
 
+def run_setup(tmp_path, *setup):
+    """What a script with this setup says, run by bash with an srun and a Python that tell what they were called with.
+
+    The last of its lines is the exit status.
+    """
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for program in ("srun", "python"):
+        (programs / program).write_text(f'#!/bin/sh\necho "{program} $4 $5: $PYTHONPATH"\n')
+        (programs / program).chmod(0o755)
+    around = Surroundings(ClusterProfile("c", setup=setup, python="python"), (tmp_path / "code",))
+    path = write_array(array(0, 3), "s.probe.0badcafe", tmp_path / "0badcafe", "", around)
+    environment = {"PATH": f"{programs}:/usr/bin:/bin", "SLURM_ARRAY_JOB_ID": "70", "SLURM_ARRAY_TASK_ID": "3"}
+    done = subprocess.run(["bash", str(path)], env=environment, capture_output=True, text=True, cwd="/")
+    return [*done.stdout.splitlines(), *done.stderr.splitlines(), str(done.returncode)]
+
+
+def test_a_line_of_the_setup_that_fails_ends_the_job_and_is_named(tmp_path):
+    said = run_setup(tmp_path, "true", "cd '/no where' 2> /dev/null # 'quoted'", "touch never")
+    line = "cd '/no where' 2> /dev/null # 'quoted'"
+    assert said == [f"python 1 {line}: {tmp_path}/code", f"setup failed: {line}", "1"]
+
+
+def test_a_setup_may_fail_where_it_says_so_and_may_ask_bash_for_what_it_likes(tmp_path):
+    block = "if [ -d /no/scratch ]; then\n  export TMPDIR=/no/scratch\nfi"
+    said = run_setup(tmp_path, "false || true", block, "set -e", "unset code")
+    assert said[-1] == "0"
+    assert [line.split()[0] for line in said[:-1]] == ["srun"]
+
+
 def test_code_in_the_folder_of_the_submission_does_not_hide_the_snapshot(tmp_path):
     """As a job starts: from the submitter's folder, with the snapshot in PYTHONPATH."""
     for name in ("here", "snapshot"):

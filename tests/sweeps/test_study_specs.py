@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from slurm.profiles import ClusterProfile
 from sweeps.grid import expand
+from sweeps.planning import make_plan
+from sweeps.resources import Allocator
 from sweeps.spec import load_spec
+from sweeps.store import Store
 from tokscale import cost
 from tokscale.config import AutoregressiveProbe, LossesConfig, TrialConfig
 from tokscale.parsing import parse
@@ -36,8 +41,18 @@ def hours(found, kind, rate=H100):
     return sum(flops.values()) / rate / 3600
 
 
+def planned_hours(name, folder):
+    """GPU hours by kind of stage, as ``tokscale plan`` has them, in whole hours."""
+    plan = make_plan(SPECS / f"{name}.yaml", Store(folder))
+    h100s = ClusterProfile("h100", gpus_per_node=8, gpu_memory_gb=80, max_minutes=1440, tflops=H100 / 1e12)
+    allocator, found = Allocator(h100s, plan, Store(folder)), Counter()
+    for key, stage in plan.stages.items():
+        found[stage.kind] += allocator.of(key).gpu_hours
+    return {kind: round(value) for kind, value in found.items()}
+
+
 @pytest.mark.parametrize("name", STUDIES)
-def test_a_study_costs_what_its_comment_says(name):
+def test_a_study_costs_what_its_comment_and_its_plan_say(name, tmp_path):
     comment = (SPECS / f"{name}.yaml").read_text().split("name:")[0].replace("\n#", "")
     said = re.search(
         r"(\d+) trials\. On H100s that reach 200 TFLOP/s: ([\d,]+) GPU hours of tokenizers, (\d+) of", comment
@@ -46,8 +61,10 @@ def test_a_study_costs_what_its_comment_says(name):
     number, tokenizers, probes = (int(word.replace(",", "")) for word in said.groups())
     found = trials(name)
     assert len(found) == number
-    assert hours(found, "tokenizer") == pytest.approx(tokenizers, abs=1)
-    assert hours(found, "probe") == pytest.approx(probes, abs=1)
+    assert hours(found, "tokenizer") == pytest.approx(tokenizers, abs=2), "work over rate"
+    assert hours(found, "probe") == pytest.approx(probes, abs=2)
+    planned = planned_hours(name, tmp_path)
+    assert (planned["tokenizer"], planned["probe"]) == (tokenizers, probes)
 
 
 def published(name):

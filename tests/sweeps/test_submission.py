@@ -18,12 +18,14 @@ from slurm.executor import JobState, JobStatus
 from slurm.profiles import ClusterProfile
 from slurm.states import Evidence, judge
 from sweeps import submission_words
+from sweeps.cluster import living, submitting_alone
 from sweeps.description import describe
+from sweeps.hints import DEFAULT_RUNS, typed
 from sweeps.history import read_history, write_history
 from sweeps.planning import make_plan
 from sweeps.profiles import profile_of
 from sweeps.store import Store
-from sweeps.submission import Submission, living, submit, submitting_alone
+from sweeps.submission import Submission, submit
 from tokscale import claim
 from tokscale.errors import StoreError, UsageError
 from tokscale.record import Record, write_record
@@ -121,7 +123,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from sweeps.store import Store
-from sweeps.submission import submitting_alone
+from sweeps.cluster import submitting_alone
 with submitting_alone(Store(Path(sys.argv[1])), print):
     print("in", flush=True)
     time.sleep(float(sys.argv[2]))
@@ -173,11 +175,50 @@ def test_what_remains_at_a_limit_is_said_and_how_to_go_on(plan):
     assert "same command" in text
 
 
+def test_what_to_type_next_works_as_it_stands(plan, tmp_path, monkeypatch):
+    made = Submission(plan, "lab", {"tokenizer": 2}, 1, {}, runs=tmp_path / "my runs")
+    assert f"next: tokscale status small --watch --runs '{tmp_path}/my runs'" in submission_words.report(made)
+    monkeypatch.setenv("TOKSCALE_RUNS", str(tmp_path / "my runs"))
+    assert submission_words.report(made).endswith("next: tokscale status small --watch")
+    monkeypatch.delenv("TOKSCALE_RUNS")
+    assert typed("tokscale retry small", DEFAULT_RUNS) == "tokscale retry small"
+
+
+def test_a_retry_counts_what_was_forgiven_and_what_that_had_blocked():
+    assert submission_words.forgiven("small", 1, 3) == (
+        "small: 1 stage may run again, and 3 stages that waited in vain for them"
+    )
+    assert submission_words.forgiven("small", 2, 0) == "small: 2 stages may run again"
+
+
 def test_nothing_is_made_to_wait_for_a_job_that_left_the_queue():
     reasons = {"a": "Priority", "b": "it left the queue, and how it ended is not known yet", "c": ""}
-    jobs = {key: JobStatus(key, JobState.pending, reason) for key, reason in reasons.items()}
+    jobs = {key: JobStatus(key, JobState.pending, reason, worker="7_0") for key, reason in reasons.items()}
     assert living(jobs) == {"a", "c"}
     assert judge("b", Evidence(heard=time.time()), time.time()).reason.startswith("it left the queue")
+
+
+def test_what_stands_on_a_job_that_the_cluster_may_not_have_waits_and_that_is_no_error(plan, store, monkeypatch):
+    ledger = store.root / "sweeps" / "small" / "submissions.jsonl"
+    tokenizers = [stage.key for stage in plan.stages.values() if stage.kind == "tokenizer"]
+    elements = {str(index): [key, key, []] for index, key in enumerate(tokenizers[:2])}
+    intent = {"event": "intent", "token": "0a1b2c3d", "name": "small.tokenizer.0a1b2c3d", "folder": "jobs/0a1b2c3d",
+              "time": time.time() - 100, "user": os.getuid(), "throttle": None, "minutes": 9,
+              "elements": elements}  # fmt: skip
+    ledger.parent.mkdir(parents=True)
+    ledger.write_text(json.dumps(intent) + "\n")
+    programs = store.root.parent / "programs"
+    programs.mkdir()
+    for name in ("squeue", "sacct"):
+        (programs / name).write_text("#!/bin/sh\n")
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    made = submit(plan, store, PROFILE, dry_run=True)
+    assert made.left == {"queued": 2, "waiting": 8}
+    assert made.submitted == dict.fromkeys(KINDS, 1)
+    text = submission_words.report(made)
+    assert "2 stages were handed in by a submission that was cut short" in text
+    assert "the same command tells in 4 min" in text
 
 
 def test_history_survives_a_line_that_was_cut_short(tmp_path):
