@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import numbers
+import os
 import sys
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def load_table(path: str | Path) -> pd.DataFrame:
     """
     if str(path).startswith(PREFIX):
         return published(str(path).removeprefix(PREFIX))
+    if not isinstance(path, (str, os.PathLike)):
+        raise TableError("a table is read from a file", given=type(path).__name__, allowed="a file's name")
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -102,11 +105,21 @@ _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
 }
 
 
+def column_names(given: Any) -> tuple[Any, ...]:
+    """One name, or several, as a tuple; a column's name may be a number."""
+    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
+
+
 def column(table: pd.DataFrame, name: str) -> pd.Series:
     """One column of a table.
 
     ``TableError`` with the columns there are if it has no such one, if two have this name, or if it holds lists.
     """
+    if not isinstance(table, pd.DataFrame):
+        raise TableError("these rows are no table", given=type(table).__name__, allowed="a pandas.DataFrame")
+    if not isinstance(name, Hashable):
+        raise TableError("a column is named by one word", given=str(name)[:_SHOWN],
+                         allowed="the name of a column of the table, not its values")  # fmt: skip
     if name not in table.columns:
         names = [str(column) for column in table.columns]
         near = next((column for column in names if column.lower() == str(name).lower()), str(name))
@@ -133,6 +146,8 @@ def select(table: pd.DataFrame, where: str | None = None) -> pd.DataFrame:
     """
     if where is None:
         return table
+    if not isinstance(where, str):
+        raise ConfigError("a condition is a text", given=where, allowed="for example \"patch >= 16\"")
     expression = compile_expression(where)
     truth = expression.evaluate(lambda name: column(table, name))
     if isinstance(truth, bool):

@@ -205,6 +205,7 @@ def test_wrong_words_are_refused() -> None:
     table = curve_of("power_floor", 12, 0.01, **FLOOR)
     with pytest.raises(UsageError, match="no such law"):
         one(table, laws=["pwoer"])
+    assert one(table, laws="power").weights == {"power": 1.0}
     with pytest.raises(UsageError, match="no law to choose"):
         one(table, laws=[])
     with pytest.raises(UsageError, match="level"):
