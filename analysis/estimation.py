@@ -197,7 +197,7 @@ def optimum_of(
         return None, []
     turn = math.exp(z + task.center[0, 0])
     if beyond > 0:
-        return None, [f"the curve turns at x = {turn:.4g}, outside the sizes measured ({x.min():.4g} to {x.max():.4g}): "
+        return None, [f"the curve turns at x = {turn:.4g}, outside the sizes measured ({x.min():.6g} to {x.max():.6g}): "
                       "it says nothing certain of a best size"]  # fmt: skip
     limits = intervals.turning_point_limits(task, found.solution, level, found.draws)
     if limits is None or not np.isfinite(limits).all():
