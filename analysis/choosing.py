@@ -153,7 +153,9 @@ class Choice:
             found.append(NO_ORIGINS)
         apart = (ahead > 0) & (outlook.between > outlook.own + outlook.noise)
         if apart.any():
-            found.append(f"{places_named(self.x[0], z[apart])}: the laws disagree by more than they allow for themselves")
+            found.append(
+                f"{places_named(self.x[0], z[apart])}: the laws disagree by more than they allow for themselves"
+            )
         return found
 
 

@@ -13,7 +13,6 @@ from rich.table import Table
 from analysis.fitted import Fit, shown
 from tokscale.record import COLUMNS
 
-
 _SIDE_BY_SIDE = 5  # groups; more of them do not fit into a line of 80 characters
 
 

@@ -147,7 +147,7 @@ def select(table: pd.DataFrame, where: str | None = None) -> pd.DataFrame:
     if where is None:
         return table
     if not isinstance(where, str):
-        raise ConfigError("a condition is a text", given=where, allowed="for example \"patch >= 16\"")
+        raise ConfigError("a condition is a text", given=where, allowed='for example "patch >= 16"')
     expression = compile_expression(where)
     truth = expression.evaluate(lambda name: column(table, name))
     if isinstance(truth, bool):

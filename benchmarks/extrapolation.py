@@ -44,6 +44,7 @@ from scipy import special
 
 from analysis.averaging import WINDOWS, Average, averaged
 from analysis.choosing import DEFAULT, choose
+from analysis.diagnostics import aicc
 from analysis.extrapolation import ModelForm
 from analysis.laws import LAWS, Law
 from analysis.laws.learning_curves import FLATTENING
@@ -65,6 +66,7 @@ SETTINGS: dict[str, tuple[Sequence[str], Sequence[float]]] = {
     "without flattening": ([name for name in DEFAULT if name != "flattening"], WINDOWS),
     "power_floor alone": (["power_floor"], WINDOWS),
 }
+AICC_AVERAGE = ("power", "power_floor", FLATTENING.name, "broken_power")
 TRUTHS: dict[str, tuple[dict[str, float], float]] = {
     "power": ({"scale": 300.0, "exponent": 0.5}, 0.2),
     "power_floor": ({"floor": 2.0, "scale": 40.0, "exponent": 0.5}, 0.05),
@@ -114,6 +116,19 @@ def offset(curve: Curve, upper: bool = False) -> Array:
     task = problem(LAWS["power_floor"], curve.x[None, used], curve.y[None, used])
     value = task.model(solve(task).coordinates, np.log(curve.ahead)[None, None] - task.center[:, None])[0][0]
     return np.asarray(np.exp(value))
+
+
+def aicc_average(curve: Curve) -> Array:
+    """The AICc-weighted mean of ln y of four laws on all points, which asks none of them what it would have foretold."""
+    values, criteria = [], []
+    for name in AICC_AVERAGE:
+        task = problem(KNOWN[name], curve.x[None], curve.y[None])
+        found = solve(task)
+        values.append(task.model(found.coordinates, np.log(curve.ahead)[None, None] - task.center[:, None])[0][0])
+        criterion = aicc(task, found, curve.y)
+        criteria.append(np.inf if criterion is None else criterion)
+    share = np.exp((min(criteria) - np.array(criteria)) / 2)
+    return np.asarray(np.exp(share / share.sum() @ np.array(values)))
 
 
 def m4(curve: Curve) -> Array:
@@ -170,6 +185,7 @@ def errors(curves: list[Curve]) -> None:
         "power_floor": offset,
         "power_floor, upper half": lambda curve: offset(curve, upper=True),
         "M4, on a grid": m4,
+        "AICc average of four laws": aicc_average,
         "choose": lambda curve: np.asarray(choose(curve.table, x="x", y="y").predict(curve.ahead)["value"]),
     }
     found = np.array([[error(curve, one(curve)) for one in estimators.values()] for curve in curves])

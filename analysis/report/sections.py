@@ -57,13 +57,18 @@ def _answers(content: Content) -> Html:
     if not resolved and not in_vain:
         return tag("p", "No answer can be drawn yet: no law could be fitted (see the table of fits for why).",
                    class_="absent")  # fmt: skip
-    note = tag("p", "Brackets are 95 % intervals. E = L x c is the number of floats in the bottleneck.", class_="fine")
+    note = tag("p", "Brackets are 95 % intervals, n counts configurations. E = L x c is the number of floats in the "
+               "bottleneck.", class_="fine")  # fmt: skip
+    further = tag(
+        "p", "Not resolved is not zero: these trials do not show it. Which trials would narrow one of these answers the "
+        "most for their hours, ", tag("code", "tokscale next SPEC --target WORDS --budget HOURS"), " says.", class_="fine",
+    )  # fmt: skip
     nothing = tag("p", "Nothing is resolved by these trials.", class_="absent")
     return tag(
         "div",
-        listed(resolved) if resolved else nothing,
-        [tag("h3", "Asked, and not resolved by these trials"), listed(in_vain)] if in_vain else None,
         note,
+        listed(resolved) if resolved else nothing,
+        [tag("h3", "Asked, and not resolved by these trials"), further, listed(in_vain)] if in_vain else None,
     )
 
 
