@@ -147,8 +147,8 @@ class Choice:
         found, ahead = [], z - self.average.edge
         if (far := ahead > math.log(FAR) * (1 + 1e-9)).any():
             seen = math.exp(self.average.reach)
-            found.append(f"{places_named(self.x[0], z[far])}: more than {FAR:g} times the largest size; looking back, errors were "
-                         f"seen up to {seen:.2g} times ahead")  # fmt: skip
+            found.append(f"{places_named(self.x[0], z[far])}: more than {FAR:g} times the largest size; looking back, "
+                         f"errors were seen up to {seen:.2g} times ahead")  # fmt: skip
         if self.average.error is None and (ahead > 0).any():
             found.append(NO_ORIGINS)
         apart = (ahead > 0) & (outlook.between > outlook.own + outlook.noise)
@@ -160,13 +160,13 @@ class Choice:
 
 
 def choose(
-    table: pd.DataFrame, *, x: str | Sequence[str], y: str, laws: str | Sequence[str] | None = None, by: str | None = None,
-    where: str | None = None, interval: float = 0.95,
+    table: pd.DataFrame, *, x: str | Sequence[str], y: str, laws: str | Sequence[str] | None = None,
+    by: str | None = None, where: str | None = None, interval: float = 0.95,
 ) -> Choice | list[Choice]:  # fmt: skip
     """Weigh laws on columns of a table, and average them into one prediction that says how far it can be trusted.
 
-    ``laws`` are names, or one, those of ``DEFAULT`` that apply if left out; several ``x`` columns take the ``additive`` law
-    alone. ``by`` treats each value of a column apart, and gives a list; ``where`` chooses rows by a condition. How laws
+    ``laws`` are names, or one, those of ``DEFAULT`` that apply if left out; several ``x`` columns take the ``additive``
+    law alone. ``by`` treats each value of a column apart, and gives a list; ``where`` chooses rows by a condition. How laws
     are weighed and averaged: ``analysis.averaging``. Raises ``TableError`` for columns that are absent or cannot carry
     a law, ``UsageError`` for an unknown law or an impossible interval.
     """

@@ -71,8 +71,9 @@ def minimise(
             ends[rows[~going]], costs[rows[~going]] = here[~going], cost[~going]
             if not going.any():
                 return ends, costs
-            rows, here, damping, residual, slopes, cost, target, weight, nothing = (
-                part[going] for part in (rows, here, damping, residual, slopes, cost, target, weight, nothing)
+            rows = rows[going]
+            here, damping, residual, slopes, cost, target, weight, nothing = (
+                part[going] for part in (here, damping, residual, slopes, cost, target, weight, nothing)
             )
     ends[rows], costs[rows] = here, cost
     return ends, costs

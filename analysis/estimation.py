@@ -197,8 +197,8 @@ def optimum_of(
         return None, []
     turn = math.exp(z + task.center[0, 0])
     if beyond > 0:
-        return None, [f"the curve turns at x = {turn:.4g}, outside the sizes measured ({x.min():.6g} to {x.max():.6g}): "
-                      "it says nothing certain of a best size"]  # fmt: skip
+        return None, [f"the curve turns at x = {turn:.4g}, outside the sizes measured ({x.min():.6g} to {x.max():.6g}"
+                      "): it says nothing certain of a best size"]  # fmt: skip
     limits = intervals.turning_point_limits(task, found.solution, level, found.draws)
     if limits is None or not np.isfinite(limits).all():
         return None, [f"the curve turns at x = {turn:.4g}, but that is not certain: its interval has an open end"]

@@ -262,8 +262,8 @@ def _numbers(x: npt.ArrayLike | pd.DataFrame, columns: tuple[str, ...]) -> Array
             return np.stack([column(x, name).to_numpy(dtype=np.float64) for name in columns])
         sizes = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise UsageError("sizes are no numbers", given=" ".join(str(x).split())[:80],
-                         allowed=f"numbers, {len(columns)} for each place: {', '.join(columns)}") from error  # fmt: skip
+        allowed = f"numbers, {len(columns)} for each place: {', '.join(columns)}"
+        raise UsageError("sizes are no numbers", given=" ".join(str(x).split())[:80], allowed=allowed) from error
     if sizes.ndim < 2:
         sizes = sizes.reshape(1, -1) if len(columns) == 1 else sizes.reshape(-1, 1)
     if sizes.ndim != 2 or len(sizes) != len(columns):

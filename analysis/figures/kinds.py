@@ -223,8 +223,8 @@ def _series(request: Request, x: str, y: str) -> list[Series]:
                 excluded["not above zero"], rows = rows[unusable], rows[~unusable]
         series.append(Series(label, rows, found, excluded))
     if len(series) > MOST_NAMED:
-        request.notes.append(f"{len(series)} groups of {request.by}: the legend names {MOST_NAMED - 1}, and looks repeat; "
-                             "--where chooses fewer")  # fmt: skip
+        request.notes.append(f"{len(series)} groups of {request.by}: the legend names {MOST_NAMED - 1}, and looks "
+                             "repeat; --where chooses fewer")  # fmt: skip
     return series
 
 
