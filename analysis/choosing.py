@@ -166,9 +166,9 @@ def choose(
     """Weigh laws on columns of a table, and average them into one prediction that says how far it can be trusted.
 
     ``laws`` are names, or one, those of ``DEFAULT`` that apply if left out; several ``x`` columns take the ``additive``
-    law alone. ``by`` treats each value of a column apart, and gives a list; ``where`` chooses rows by a condition. How laws
-    are weighed and averaged: ``analysis.averaging``. Raises ``TableError`` for columns that are absent or cannot carry
-    a law, ``UsageError`` for an unknown law or an impossible interval.
+    law alone. ``by`` treats each value of a column apart, and gives a list; ``where`` chooses rows by a condition. How
+    laws are weighed and averaged: ``analysis.averaging``. Raises ``TableError`` for columns that are absent or cannot
+    carry a law, ``UsageError`` for an unknown law or an impossible interval.
     """
     asked = Request(column_names(x), y, None, None, interval, "profile")
     check_level(interval)

@@ -31,7 +31,6 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -50,7 +49,7 @@ from analysis.extrapolation import ModelForm
 from analysis.laws import LAWS, Law
 from analysis.laws.learning_curves import FLATTENING
 from analysis.prediction import prediction_limits
-from analysis.solver import problem, solve
+from analysis.solver import Problem, Solution, problem, solve
 from analysis.table import Points
 
 Array = npt.NDArray[np.float64]
@@ -63,7 +62,6 @@ SETTINGS: dict[str, tuple[Sequence[str], Sequence[float]]] = {
     "whole curve only": (DEFAULT, ALL),
     "windows of 100, 67, 33 %": (DEFAULT, (0.0, 1 / 3, 2 / 3)),
     "windows of 100, 80, 60, 40 %": (DEFAULT, (0.0, 0.2, 0.4, 0.6)),
-    "windows of 70, 55, 40 %": (DEFAULT, WINDOWS[2:]),
     "without flattening": ([name for name in DEFAULT if name != "flattening"], WINDOWS),
     "power_floor alone": (["power_floor"], WINDOWS),
 }
@@ -115,21 +113,21 @@ def offset(curve: Curve, upper: bool = False) -> Array:
     """The power law with a floor, on all points or on those of the upper half of ln x."""
     used = curve.x >= (np.sqrt(curve.x[0] * curve.x[-1]) if upper else 0.0)
     task = problem(LAWS["power_floor"], curve.x[None, used], curve.y[None, used])
-    value = task.model(solve(task).coordinates, np.log(curve.ahead)[None, None] - task.center[:, None])[0][0]
-    return np.asarray(np.exp(value))
+    return np.asarray(np.exp(ahead(task, solve(task), curve)))
 
 
 def aicc_average(curve: Curve) -> Array:
     """The AICc-weighted mean of ln y of four laws on all points: none is asked what it would have foretold."""
-    values, criteria = [], []
-    for name in AICC_AVERAGE:
-        task = problem(KNOWN[name], curve.x[None], curve.y[None])
-        found = solve(task)
-        values.append(task.model(found.coordinates, np.log(curve.ahead)[None, None] - task.center[:, None])[0][0])
-        criterion = aicc(task, found, curve.y)
-        criteria.append(np.inf if criterion is None else criterion)
-    share = np.exp((min(criteria) - np.array(criteria)) / 2)
-    return np.asarray(np.exp(share / share.sum() @ np.array(values)))
+    tasks = [problem(KNOWN[name], curve.x[None], curve.y[None]) for name in AICC_AVERAGE]
+    found = [(task, solve(task)) for task in tasks]
+    criteria = np.array([aicc(*one, curve.y) for one in found], dtype=float)  # NaN for a law of too many parameters
+    share = np.nan_to_num(np.exp((np.nanmin(criteria) - criteria) / 2))
+    return np.asarray(np.exp(share / share.sum() @ np.array([ahead(*one, curve) for one in found])))
+
+
+def ahead(task: Problem, found: Solution, curve: Curve) -> Array:
+    """ln y at the points to predict."""
+    return task.model(found.coordinates, np.log(curve.ahead)[None, None] - task.center[:, None])[0][0]
 
 
 def m4(curve: Curve) -> Array:
@@ -209,14 +207,10 @@ def intervals(curves: list[Curve]) -> None:
         limits = prediction_limits(found, np.log(curve.ahead)[None], LEVEL, form=form)
         return pd.DataFrame({"low": np.exp(limits.low), "high": np.exp(limits.high)})
 
-    def of_choice(curve: Curve) -> pd.DataFrame:
-        found: Any = choose(curve.table, x="x", y="y")
-        return found.predict(curve.ahead, interval=LEVEL)
-
     ways: dict[str, Callable[[Curve], pd.DataFrame]] = {
         "power_floor as if it were true": lambda curve: of_fit(curve, True),
         "power_floor": lambda curve: of_fit(curve, False),
-        "choose": of_choice,
+        "choose": lambda curve: choose(curve.table, x="x", y="y").predict(curve.ahead, interval=LEVEL),
     }
     print(f"\n{'90 % intervals':<32}{'all':>8}{'IC':>8}{'NMT':>8}{'BB':>8}{'LM':>8}{'width':>9}{'score':>9}")
     for name, way in ways.items():
@@ -297,9 +291,7 @@ def main() -> None:
     print(f"{date.today()}, {machine}, {os.cpu_count()} cores, NumPy {np.__version__}")
     print(f"{len(curves)} curves in {clusters} clusters, resampled {RESAMPLES} times")
     for part in (errors, intervals, settings):
-        start = time.perf_counter()
         part(curves)
-        print(f"{time.perf_counter() - start:.0f} s")
     simulated(arguments.sets)
 
 

@@ -100,9 +100,9 @@ def best_bottleneck(
     Errors, rates and Fréchet distances are fitted in their logarithm; other measures by a parabola alone. The size is
     that of the law that AICc prefers, and the interval holds those of both laws where they turn (``average`` takes the
     weighted mean of both instead, ``law`` only one). Groups are told by the columns ``by``: if not given, by the data,
-    the kind of bottleneck, encoder, decoder, and the probe's size, where they vary. An optimum is resolved only if its interval
-    lies between the smallest and the largest size, and if a curve that merely flattens (a power law with a floor, or a
-    ceiling) describes the points clearly worse. Raises ``TableError`` for columns that cannot be asked.
+    the kind of bottleneck, encoder, decoder, and the probe's size, where they vary. An optimum is resolved only if its
+    interval lies between the smallest and the largest size, and if a curve that merely flattens (a power law with a
+    floor, or a ceiling) describes the points clearly worse. Raises ``TableError`` for columns that cannot be asked.
     """
     check_level(level)
     if law is not None and law not in LAWS:

@@ -18,8 +18,8 @@ from analysis.report.questions import CONTINUOUS, DISCRETE, Answer, not_fitted
 
 _NOTE = "Brackets are 95 % intervals, n counts configurations. E = L x c is the number of floats in the bottleneck."
 _FURTHER = (
-    "Not resolved is not zero: these trials do not show it. What trials would narrow an answer the most for their hours "
-    "says "
+    "Not resolved is not zero: these trials do not show it. What trials would narrow an answer the most for their "
+    "hours says "
 )
 
 
