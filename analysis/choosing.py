@@ -15,11 +15,12 @@ from scipy import special
 
 from analysis.averaging import Average, Outlook, averaged
 from analysis.estimation import Request, check_carried, estimate, points_for
-from analysis.fitted import Fit, Kind, check_level, finite, shown
+from analysis.fitted import Fit, Kind, check_level, finite, shown, sizes_of
 from analysis.groups import groups_of
 from analysis.laws import LAW_NAMES, Law, law_named
 from analysis.laws.learning_curves import FLATTENING
-from analysis.table import Points, column, left_out, select
+from analysis.prediction import FAR, NO_ORIGINS, places_named
+from analysis.table import Points, column, column_names, left_out, select
 from tokscale.errors import TableError, UsageError, one_of
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ Array = npt.NDArray[np.float64]
 DEFAULT = ("power", "semilog", "power_floor", "flattening", "saturating", "quadratic")
 """Laws of at most three parameters. Longer ones follow every bend, and beyond the last size go anywhere: measured on
 learning curves, the best of them by AICc foretells worse than repeating the last value."""
-_FAR = 4.0  # times the largest size: farther than what is looked back at
-_FIRST = 3  # places that a warning names
 
 
 @dataclass(frozen=True)
@@ -124,11 +123,7 @@ class Choice:
 
     def _places(self, x: npt.ArrayLike | pd.DataFrame) -> Array:
         """Sizes of the only column as ln x (m,)."""
-        sizes = column(x, self.x[0]) if isinstance(x, pd.DataFrame) else x
-        sizes = np.asarray(sizes, dtype=np.float64).reshape(-1)
-        if (wrong := sizes[~(np.isfinite(sizes) & (sizes > 0))]).size:
-            raise UsageError("a law is asked at a size that is not positive", given=float(wrong[0]))
-        return np.asarray(np.log(sizes))
+        return np.asarray(np.log(sizes_of(x, self.x)[0]))
 
     def _variance(self, outlook: Outlook, kind: Kind) -> Array:
         if kind not in ("confidence", "prediction"):
@@ -150,40 +145,37 @@ class Choice:
         """What to know of a prediction at ln x = z (m,)."""
         assert self.average is not None
         found, ahead = [], z - self.average.edge
-        if (far := ahead > math.log(_FAR) * (1 + 1e-9)).any():
+        if (far := ahead > math.log(FAR) * (1 + 1e-9)).any():
             seen = math.exp(self.average.reach)
-            found.append(f"{self._named(z, far)}: more than {_FAR:g} times the largest size; looking back, errors were "
-                         f"seen up to {seen:.2g} times ahead")  # fmt: skip
+            found.append(f"{places_named(self.x[0], z[far])}: more than {FAR:g} times the largest size; looking back, "
+                         f"errors were seen up to {seen:.2g} times ahead")  # fmt: skip
         if self.average.error is None and (ahead > 0).any():
-            found.append("too few points to look back: the error of the laws' form is not known")
+            found.append(NO_ORIGINS)
         apart = (ahead > 0) & (outlook.between > outlook.own + outlook.noise)
         if apart.any():
-            found.append(f"{self._named(z, apart)}: the laws disagree by more than they allow for themselves")
+            found.append(
+                f"{places_named(self.x[0], z[apart])}: the laws disagree by more than they allow for themselves"
+            )
         return found
-
-    def _named(self, z: Array, which: npt.NDArray[np.bool_]) -> str:
-        sizes = np.exp(z[which])
-        named = ", ".join(f"{size:.4g}" for size in sizes[:_FIRST])
-        return f"{self.x[0]} = {named}{', ...' if len(sizes) > _FIRST else ''}"
 
 
 def choose(
-    table: pd.DataFrame, *, x: str | Sequence[str], y: str, laws: Sequence[str] | None = None, by: str | None = None,
-    where: str | None = None, interval: float = 0.95,
+    table: pd.DataFrame, *, x: str | Sequence[str], y: str, laws: str | Sequence[str] | None = None,
+    by: str | None = None, where: str | None = None, interval: float = 0.95,
 ) -> Choice | list[Choice]:  # fmt: skip
     """Weigh laws on columns of a table, and average them into one prediction that says how far it can be trusted.
 
-    ``laws`` are names, those of ``DEFAULT`` that apply if left out; several ``x`` columns take the ``additive`` law
-    alone. ``by`` treats each value of a column apart, and gives a list; ``where`` chooses rows by a condition. How laws
-    are weighed and averaged: ``analysis.averaging``. Raises ``TableError`` for columns that are absent or cannot carry
-    a law, ``UsageError`` for an unknown law or an impossible interval.
+    ``laws`` are names, or one, those of ``DEFAULT`` that apply if left out; several ``x`` columns take the ``additive``
+    law alone. ``by`` treats each value of a column apart, and gives a list; ``where`` chooses rows by a condition. How
+    laws are weighed and averaged: ``analysis.averaging``. Raises ``TableError`` for columns that are absent or cannot
+    carry a law, ``UsageError`` for an unknown law or an impossible interval.
     """
-    asked = Request((x,) if isinstance(x, str) else tuple(x), y, None, None, interval, "profile")
+    asked = Request(column_names(x), y, None, None, interval, "profile")
     check_level(interval)
-    if len({*asked.names, by}) < len(asked.names) + 1:
-        raise TableError("a column is named twice in one choice", given=", ".join((*asked.names, str(by))))
     for name in (*asked.names, *([] if by is None else [by])):
         column(table, name)
+    if len({*asked.names, by}) < len(asked.names) + 1:
+        raise TableError("a column is named twice in one choice", given=", ".join(map(str, (*asked.names, by))))
     candidates = _laws(laws, len(asked.x))
     chosen = select(table, where)
     if not chosen.index.is_unique:
@@ -226,10 +218,11 @@ def average(fits: Sequence[Fit], x: npt.ArrayLike | pd.DataFrame) -> Array:
     return np.asarray(np.exp(mean) if positive else mean)
 
 
-def _laws(names: Sequence[str] | None, columns: int) -> list[Law]:
+def _laws(names: str | Sequence[str] | None, columns: int) -> list[Law]:
     if names is None:
         names = DEFAULT if columns == 1 else ("additive",)
-    elif not names:
+    names = column_names(names)
+    if not names:
         raise UsageError("there is no law to choose", given="no name", allowed=one_of([*LAW_NAMES, FLATTENING.name]))
     return [FLATTENING if name == FLATTENING.name else law_named(name, columns) for name in dict.fromkeys(names)]
 

@@ -60,29 +60,30 @@ def fit_command(
 
     places = [_sizes(word, len(x)) for word in at or ()]
     rows = load_table(table)
-    found: Fit | list[Fit]
-    cautions: list[str] = []
     if places and law is None:
         if weights is not None or huber is not None or shared:
             raise UsageError("laws are averaged by plain least squares", given="--weights, --huber or --shared",
                              allowed="with --at, a law named by --law")  # fmt: skip
-        found, predictions, cautions = _averaged(rows, x, y, by, where, interval, places)
+        fits, told = _averaged(rows, x, y, by, where, interval, places)
+        content: Any = told + [one.to_json() for one in fits]
     else:
         found = fit(rows, law=law, x=x, y=y, by=by, shared=shared or (), where=where, weights=weights, huber=huber,
                     interval=interval)  # fmt: skip
-        several = [found] if isinstance(found, Fit) else found
-        predictions = [row for one in several if places
-                       for row in _rows(one, one.law, places, one.predict(_columns(places), interval))]  # fmt: skip
+        fits = [found] if isinstance(found, Fit) else found
+        told = [_told(one.to_json(), one.predict(_columns(places), interval), places) for one in fits if places]
+        content = told or [one.to_json() for one in fits]
+        content = content[0] if isinstance(found, Fit) else content
     if as_json:
-        content: Any = found.to_json() if isinstance(found, Fit) else [one.to_json() for one in found]
-        whole = {"fits": content, "predictions": predictions, "warnings": cautions}
-        _print_json(whole if places else content)
+        _print_json(content)
         return
     from analysis.printing import print_fits, print_predictions
 
-    print_fits([found] if isinstance(found, Fit) else found)
-    if predictions:
-        print_predictions(predictions, interval, cautions)
+    print_fits(fits)
+    if told:
+        # What a named law's fit says stands above; an average is printed nowhere else.
+        said = [one["warnings"] if law is None else one["warnings"][len(fits[place].warnings) :]
+                for place, one in enumerate(told)]  # fmt: skip
+        print_predictions(told, said, interval)
 
 
 def compare_command(
@@ -127,31 +128,29 @@ def _sizes(word: str, columns: int) -> list[float]:
 def _averaged(
     table: pd.DataFrame, x: list[str], y: str, by: str | None, where: str | None, interval: float,
     places: list[list[float]],
-) -> tuple[list[Fit], list[dict[str, Any]], list[str]]:  # fmt: skip
-    """The fits of all laws that apply, what their average predicts at some places, and its warnings."""
+) -> tuple[list[Fit], list[dict[str, Any]]]:  # fmt: skip
+    """The fits of all laws that apply, and their average of each group with what it predicts at some places."""
     from analysis.choosing import choose
 
     choices = choose(table, x=x, y=y, by=by, where=where, interval=interval)
     fits: list[Fit] = []
-    predictions: list[dict[str, Any]] = []
-    cautions: list[str] = []
+    told = []
     for choice in choices if isinstance(choices, list) else [choices]:
         fits += choice.fits
-        predicted = choice.predict(_columns(places), interval=interval)
-        predictions += _rows(choice.fits[0], "average", places, predicted)
-        said = [*choice.warnings, *predicted.attrs.get("warnings", ())]
-        cautions += said if choice.group is None else [f"group {choice.group}: {one}" for one in said]
-    return fits, predictions, cautions
+        said = {name: part for name, part in choice.to_json().items() if name != "fits"}
+        told.append(_told({"law": "average", **said}, choice.predict(_columns(places), interval=interval), places))
+    return fits, told
 
 
 def _columns(places: list[list[float]]) -> list[list[float]]:
     return [list(sizes) for sizes in zip(*places, strict=True)]
 
 
-def _rows(of: Fit, law: str, places: list[list[float]], predicted: pd.DataFrame) -> list[dict[str, Any]]:
-    """A prediction a place, as JSON says it."""
-    return [{"law": law, "group": of.group, "x": dict(zip(of.x, sizes, strict=True)), **row}
+def _told(fit: dict[str, Any], predicted: pd.DataFrame, places: list[list[float]]) -> dict[str, Any]:
+    """A fit as JSON says it, with a prediction a place and what to know of these."""
+    rows = [{"x": dict(zip(fit["x"], sizes, strict=True)), **row}
             for sizes, row in zip(places, predicted.to_dict("records"), strict=True)]  # fmt: skip
+    return {**fit, "warnings": [*fit["warnings"], *predicted.attrs["warnings"]], "predictions": rows}
 
 
 def _print_json(content: Any) -> None:

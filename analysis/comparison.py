@@ -10,8 +10,8 @@ import pandas as pd
 from scipy import special
 
 from analysis.fitted import check_level
-from analysis.points import check_mixture
-from analysis.table import column, left_out, numeric_points
+from analysis.points import check_mixture, without_repeats
+from analysis.table import column, column_names, left_out, numeric_points
 from tokscale.errors import TableError
 from tokscale.record import COLUMNS
 
@@ -31,10 +31,12 @@ def compare(
     groups = column(table, by)
     if groups.isna().all():
         raise TableError("a column to group by has no value", given=by)
-    names = _measures(table) if y is None else (y,) if isinstance(y, str) else tuple(y)
+    table, repeats = without_repeats(table)
+    groups = table[by]
+    names = _measures(table) if y is None else column_names(y)
     if not table.index.is_unique:
         table = table.reset_index(drop=True)
-    warnings: list[str] = []
+    warnings = list(repeats)
     if count := int(groups.isna().sum()):
         warnings.append(left_out(count, f"{by} is missing"))
     rows = [row for name in names for row in _compare_one(table, by, name, y is not None, interval, warnings)]

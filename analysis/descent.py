@@ -41,29 +41,42 @@ def minimise(
     """
     weight = np.broadcast_to(weight, target.shape)
     nothing = NOTHING * squares(target, weight)
-    coordinates, damping, rows = start.copy(), np.full(len(start), first_damping), np.arange(len(start))
+    ends, costs, rows = start.copy(), np.empty(len(start)), np.arange(len(start))
+    here, damping = start, np.full(len(start), first_damping)  # of the problems that are not settled, as all below
     with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
-        values, slopes = (np.array(part) for part in model(coordinates, rows))
-        cost = squares(target - values, weight)
+        values, slopes = model(here, rows)
+        residual = target - values
+        cost = squares(residual, weight)
         for _ in range(iterations):
-            here = coordinates[rows]
-            gradient, curvature = _normal_equations(target[rows] - values[rows], slopes[rows], weight[rows])
-            step = _damped_step(gradient, curvature, _box(here, low, high, reach), damping[rows])
+            gradient, curvature = _normal_equations(residual, slopes, weight)
+            step = _damped_step(gradient, curvature, _box(here, low, high, reach), damping)
             trial, promised = np.clip(here + step, low, high), (step * gradient).sum(axis=1)
-            trial_values, trial_slopes = model(trial, rows)
-            trial_cost = squares(target[rows] - trial_values, weight[rows])
-            better = trial_cost <= cost[rows]
-            settled = better & (cost[rows] - trial_cost <= tolerance * cost[rows])
-            settled |= (promised <= tolerance * cost[rows]) & (damping[rows] <= _LITTLE_DAMPING)
-            settled |= cost[rows] <= nothing[rows]
-            taken = rows[better]
-            coordinates[taken], cost[taken] = trial[better], trial_cost[better]
-            values[taken], slopes[taken] = trial_values[better], trial_slopes[better]
-            damping[rows] *= np.where(better, 0.2, 5.0)
-            rows = rows[~settled & (damping[rows] < _MOST_DAMPING)]
-            if not len(rows):
-                break
-    return coordinates, cost
+            values, trial_slopes = model(trial, rows)
+            trial_residual = target - values
+            trial_cost = squares(trial_residual, weight)
+            better = trial_cost <= cost
+            settled = better & (cost - trial_cost <= tolerance * cost)
+            settled |= (promised <= tolerance * cost) & (damping <= _LITTLE_DAMPING)
+            settled |= cost <= nothing
+            if better.all():
+                here, residual, slopes, cost = trial, trial_residual, trial_slopes, trial_cost
+            else:
+                here, cost = np.where(better[:, None], trial, here), np.where(better, trial_cost, cost)
+                residual = np.where(better[:, None], trial_residual, residual)
+                slopes = np.where(better[:, None, None], trial_slopes, slopes)
+            damping = damping * np.where(better, 0.2, 5.0)
+            going = ~settled & (damping < _MOST_DAMPING)
+            if going.all():
+                continue
+            ends[rows[~going]], costs[rows[~going]] = here[~going], cost[~going]
+            if not going.any():
+                return ends, costs
+            rows = rows[going]
+            here, damping, residual, slopes, cost, target, weight, nothing = (
+                part[going] for part in (here, damping, residual, slopes, cost, target, weight, nothing)
+            )
+    ends[rows], costs[rows] = here, cost
+    return ends, costs
 
 
 def finish(
@@ -137,7 +150,7 @@ def _profiled(hessian: Array, outer: Rows, held: Mask) -> Array:
 def derivatives(residual: Array, slopes: Array, bends: Array, weight: Array) -> tuple[Array, Array]:
     """Half the downhill gradient (b, p) and half the Hessian (b, p, p) of a sum of weighted squares."""
     gradient, curvature = _normal_equations(residual, slopes, weight)
-    return gradient, np.nan_to_num(curvature - np.einsum("bn,bnpq->bpq", weight * residual, bends, optimize=True))
+    return gradient, finite(curvature - np.einsum("bn,bnpq->bpq", weight * residual, bends, optimize=True))
 
 
 def squares(residual: Array, weight: Array) -> Array:
@@ -150,7 +163,17 @@ def _normal_equations(residual: Array, slopes: Array, weight: Array) -> tuple[Ar
     weighted = slopes * weight[..., None]
     gradient = np.einsum("bnp,bn->bp", weighted, residual)
     curvature = np.swapaxes(weighted, 1, 2) @ slopes
-    return np.nan_to_num(gradient), np.nan_to_num(curvature)
+    return finite(gradient), finite(curvature)
+
+
+def finite(numbers: Array) -> Array:
+    """The numbers with zero in place of NaN, and the largest float in place of an infinity."""
+    return numbers if np.isfinite(numbers).all() else np.nan_to_num(numbers)
+
+
+def exact_step(residual: Array, slopes: Array, weight: Array, box: tuple[Array, Array]) -> Array:
+    """The step (b, p) in a box to the least sum of weighted squares of a model that is linear."""
+    return _damped_step(*_normal_equations(residual, slopes, weight), box, np.zeros(len(residual)))
 
 
 def _damped_step(gradient: Array, curvature: Array, box: tuple[Array, Array], damping: Array) -> Array:
@@ -189,6 +212,10 @@ def _least_in_box(matrix: Array, gradient: Array, unit: Array, box: tuple[Array,
     """
     p = gradient.shape[1]
     pull, low, high = gradient * unit, *(np.where(unit > 0, side / np.where(unit > 0, unit, 1.0), 0.0) for side in box)
+    if (unit > 0).all():  # mostly no side is met
+        step = np.linalg.solve(matrix, pull[..., None])[..., 0]
+        if ((step >= low) & (step <= high)).all():
+            return np.clip(step * unit, *box)
     side, step, rows = np.where(unit > 0, 0, -1), np.zeros(gradient.shape), np.arange(len(gradient))
     for round_ in range(_EXCHANGES * p):
         at, held = side[rows], side[rows] != 0

@@ -24,6 +24,7 @@ from tokscale.errors import TableError
 if TYPE_CHECKING:
     from analysis.bootstrap import Draws
 
+_STRAIGHT = 2.0  # a turn farther out than so many spans of ln x is that of a nearly straight line
 MOST_RESAMPLED = 50_000  # points: a thousand refits of more take minutes, and gigabytes
 
 
@@ -191,9 +192,13 @@ def optimum_of(
     with np.errstate(all="ignore"):
         z = float(law.turning_point(coordinates)[0])
     ends = np.log([x.min(), x.max()]) - task.center[0, 0]
-    if not ends[0] <= z <= ends[1]:
+    beyond = max(ends[0] - z, z - ends[1]) if math.isfinite(z) else math.inf
+    if beyond > _STRAIGHT * (ends[1] - ends[0]):
         return None, []
     turn = math.exp(z + task.center[0, 0])
+    if beyond > 0:
+        return None, [f"the curve turns at x = {turn:.4g}, outside the sizes measured ({x.min():.6g} to {x.max():.6g}"
+                      "): it says nothing certain of a best size"]  # fmt: skip
     limits = intervals.turning_point_limits(task, found.solution, level, found.draws)
     if limits is None or not np.isfinite(limits).all():
         return None, [f"the curve turns at x = {turn:.4g}, but that is not certain: its interval has an open end"]

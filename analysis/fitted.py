@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, overload
@@ -14,9 +15,10 @@ import pandas as pd
 
 from analysis import intervals
 from analysis.laws import Law, law_named
+from analysis.prediction import cautions, prediction_limits
 from analysis.solver import Problem, Solution
-from analysis.table import Points
-from tokscale.errors import TableError, UsageError, one_of
+from analysis.table import Points, column
+from tokscale.errors import UsageError, one_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,11 +127,13 @@ class Fit:
         x is (m,), (k, m) for k columns, or a table that has these columns. A ``prediction`` interval holds what one
         more run would measure: the curve, the noise of runs, and the error of the law's own form beyond the measured
         sizes (``analysis.prediction``); a ``confidence`` interval holds the curve if the law were true. Limits are NaN
-        where the points leave no degree of freedom.
+        where the points leave no degree of freedom. ``attrs["warnings"]`` of the table says what lies far out.
         """
         z = self.at(x)
         value = self.task.law.curve(self.solution.coordinates, (z - self.task.center)[:, None, :])[0][0]
         table = pd.DataFrame({"value": value})
+        looks_back = interval is not None and kind == "prediction" and self.task.freedom > 0
+        table.attrs["warnings"] = cautions(self, z, self.form_error if looks_back else None)
         if interval is None:
             return table
         check_level(interval)
@@ -144,11 +148,7 @@ class Fit:
 
     def at(self, x: npt.ArrayLike | pd.DataFrame) -> Array:
         """Sizes as places of the fit's problem: ln x (k, m), and the group's number below it where groups share."""
-        sizes = _sizes(x, self.x)
-        if not (np.isfinite(sizes) & (sizes > 0)).all():
-            wrong = sizes[~(np.isfinite(sizes) & (sizes > 0))]
-            raise UsageError("a law is asked at a size that is not positive", given=float(wrong[0]))
-        z = np.log(sizes)
+        z = np.log(sizes_of(x, self.x))
         return z if self.place is None else np.vstack([z, np.full((1, z.shape[1]), float(self.place))])
 
     @functools.cached_property
@@ -161,8 +161,6 @@ class Fit:
     def _limits(self, z: Array, level: float, kind: Kind) -> intervals.Limits:
         if kind == "confidence" or self.task.freedom < 1:
             return intervals.curve_limits(self.task, self.solution, z, level, draws=self.draws)
-        from analysis.prediction import prediction_limits
-
         return prediction_limits(self, z, level, self.draws, self.form_error)
 
     @property
@@ -250,14 +248,22 @@ def named_parameters(
     return parameters
 
 
-def _sizes(x: npt.ArrayLike | pd.DataFrame, columns: tuple[str, ...]) -> Array:
-    """Sizes (k, m) as float64; ``TableError`` or ``UsageError`` where there are not k columns of them."""
-    if isinstance(x, pd.DataFrame):
-        if missing := [name for name in columns if name not in x.columns]:
-            raise TableError("a table has no such column", given=", ".join(missing), allowed=", ".join(columns))
-        numbers: Array = x[list(columns)].to_numpy(dtype=np.float64).T
-        return numbers
-    sizes = np.asarray(x, dtype=np.float64)
+def sizes_of(x: npt.ArrayLike | pd.DataFrame, columns: tuple[str, ...]) -> Array:
+    """Sizes (k, m) as float64; ``TableError`` or ``UsageError`` where there are not k columns of positive ones."""
+    sizes = _numbers(x, columns)
+    if (wrong := sizes[~(np.isfinite(sizes) & (sizes > 0))]).size:
+        raise UsageError("a law is asked at a size that is not positive", given=float(wrong[0]))
+    return sizes
+
+
+def _numbers(x: npt.ArrayLike | pd.DataFrame, columns: tuple[str, ...]) -> Array:
+    try:
+        if isinstance(x, pd.DataFrame):
+            return np.stack([column(x, name).to_numpy(dtype=np.float64) for name in columns])
+        sizes = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        allowed = f"numbers, {len(columns)} for each place: {', '.join(columns)}"
+        raise UsageError("sizes are no numbers", given=" ".join(str(x).split())[:80], allowed=allowed) from error
     if sizes.ndim < 2:
         sizes = sizes.reshape(1, -1) if len(columns) == 1 else sizes.reshape(-1, 1)
     if sizes.ndim != 2 or len(sizes) != len(columns):
@@ -270,7 +276,7 @@ def _sizes(x: npt.ArrayLike | pd.DataFrame, columns: tuple[str, ...]) -> Array:
 
 def check_level(interval: float) -> None:
     """Raise ``UsageError`` unless a level lies between 0 and 1."""
-    if not 0 < interval < 1:
+    if not (isinstance(interval, numbers.Real) and 0 < interval < 1):
         raise UsageError("an interval's level is a share", given=interval, allowed="a number between 0 and 1, as 0.95")
 
 

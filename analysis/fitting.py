@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from analysis.fitted import check_level
 from analysis.fitted import shown as shown
 from analysis.groups import estimate_together, groups_of
 from analysis.laws import LAWS, Law, law_named
-from analysis.table import Points, column, left_out, select
+from analysis.table import Points, column, column_names, left_out, select
 from tokscale.errors import TableError, UsageError, one_of
 
 Groups = dict[Any, list[tuple[Law, Points]]]
@@ -42,8 +43,8 @@ def fit(
     (``analysis.points.average_seeds``). Raises ``TableError`` for columns that are absent or cannot carry the law,
     ``UsageError`` for an unknown law, an impossible interval, and words that do not go together.
     """
-    asked = Request(_names(x), y, weights, huber, interval, intervals)
-    shared = _names(shared)
+    asked = Request(column_names(x), y, weights, huber, interval, intervals)
+    shared = column_names(shared)
     _check(table, asked, law, by, shared)
     laws = [law_named(law, len(asked.x))] if law is not None else _all_laws(len(asked.x))
     chosen = select(table, where)
@@ -62,11 +63,6 @@ def fit(
     return fits[0] if law is not None and by is None else fits
 
 
-def _names(given: str | Sequence[str]) -> tuple[str, ...]:
-    # A column's name may be a number.
-    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
-
-
 def _check(table: pd.DataFrame, asked: Request, law: str | None, by: str | None, shared: tuple[str, ...]) -> None:
     """Raise for words that are wrong in themselves, or columns that are not there."""
     if not isinstance(table, pd.DataFrame):
@@ -75,9 +71,11 @@ def _check(table: pd.DataFrame, asked: Request, law: str | None, by: str | None,
     columns = [*asked.names, *(name for name in (by, asked.weights) if name is not None)]
     if not asked.x:
         raise UsageError("a fit needs a column of sizes", given="no x column")
+    for name in columns:
+        column(table, name)
     if len(set(columns)) < len(columns):
         raise TableError("a column is named twice in one fit", given=", ".join(map(str, columns)))
-    if asked.huber is not None and not 0 < asked.huber < math.inf:
+    if asked.huber is not None and not (isinstance(asked.huber, numbers.Real) and 0 < asked.huber < math.inf):
         raise UsageError("Huber's threshold is a size of residuals", given=asked.huber, allowed="a number above 0")
     if asked.intervals not in ("profile", "bootstrap"):
         allowed = one_of(["profile", "bootstrap"], str(asked.intervals))
@@ -89,8 +87,6 @@ def _check(table: pd.DataFrame, asked: Request, law: str | None, by: str | None,
         known = law_named(law, len(asked.x)).parameters
         if wrong := [name for name in shared if name not in known]:
             raise UsageError(f"{law} has no such parameter to share", given=wrong[0], allowed=one_of(known, wrong[0]))
-    for name in columns:
-        column(table, name)
 
 
 def _all_laws(columns: int) -> list[Law]:

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from analysis.bootstrap import Draws
 
 Array = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
+_RANGE = 750.0  # logarithms of numbers lie within it: exp(-750) is 0, exp(750) infinite
 _ENDLESS = 1000.0  # a limit farther than so many usual half-widths is no limit
 _MANY = 20_000  # points: the region that they allow is so small that laws are straight in it
 _STEP = 1e-6  # of a coordinate, for the slope of a turning point
@@ -48,9 +50,9 @@ def parameter_limits(task: Problem, solution: Solution, level: float, draws: Dra
     infinite; at a natural bound, as floor = 0, the interval ends there.
     """
     b, p = solution.coordinates.shape
-    found = _combinations(task, solution, task.law.from_unit(task.center), level, draws)
-    bounded = _natural_bounds(task, Limits(found.low.reshape(b, p), found.high.reshape(b, p)))
     positive = np.array([name in task.law.positive for name in task.law.parameters])
+    found = _combinations(task, solution, task.law.from_unit(task.center), positive, level, draws)
+    bounded = _natural_bounds(task, Limits(found.low.reshape(b, p), found.high.reshape(b, p)))
     with np.errstate(over="ignore"):
         return Limits(*(np.where(positive, np.exp(np.where(positive, side, 0.0)), side)
                         for side in (bounded.low, bounded.high)))  # fmt: skip
@@ -71,7 +73,7 @@ def difference_limits(
         raise UsageError("parameters of two kinds have no difference", given=f"{first}, {second}")
     natural = law.from_unit(task.center)
     direction = natural[law.parameters.index(first)] - natural[law.parameters.index(second)]
-    found = _combinations(task, solution, direction[None], level, draws)
+    found = _combinations(task, solution, direction[None], np.array([first in law.positive]), level, draws)
     if first not in law.positive:
         return found
     with np.errstate(over="ignore"):
@@ -104,7 +106,8 @@ def curve_limits(
         value, slope = task.model(coordinates, sizes[:, rows, None])
         return value[:, 0], slope[:, 0]
 
-    return profile_limits(task, solution, np.zeros(z.shape[1], dtype=np.int64), quantity, level, extra)
+    return profile_limits(task, solution, np.zeros(z.shape[1], dtype=np.int64), quantity, level, extra,
+                          logarithms=task.law.log_residuals)  # fmt: skip
 
 
 def turning_point_limits(
@@ -122,7 +125,8 @@ def turning_point_limits(
     elif task.law.linear:
         return _fieller(task, solution, level)
     else:
-        found = profile_limits(task, solution, np.zeros(1, dtype=np.int64), turning_quantity(task), level)
+        found = profile_limits(task, solution, np.zeros(1, dtype=np.int64), turning_quantity(task), level,
+                               logarithms=True)  # fmt: skip
         ends = np.array([found.low[0], found.high[0]])
     ends = (ends + float(task.center[0, 0])) / np.log(2)
     return None if np.isinf(ends).all() else (float(ends[0]), float(ends[1]))
@@ -173,8 +177,13 @@ def _draws(task: Problem, solution: Solution, draws: Draws | None) -> Draws | No
     return bootstrap(task, solution, np.random.default_rng(zlib.crc32(task.target.tobytes())))
 
 
-def _combinations(task: Problem, solution: Solution, directions: Array, level: float, draws: Draws | None) -> Limits:
-    """Intervals (b * q,) of linear combinations (q, p) of the coordinates, all of a data set one after another."""
+def _combinations(
+    task: Problem, solution: Solution, directions: Array, logarithms: Mask, level: float, draws: Draws | None
+) -> Limits:
+    """Intervals (b * q,) of linear combinations (q, p) of the coordinates, all of a data set one after another.
+
+    Of which some (q,) are ``logarithms``.
+    """
     if (known := _draws(task, solution, draws)) is not None:
         return Limits(*known.limits(lambda at: at @ directions.T, level))
     b, q = len(solution.coordinates), len(directions)
@@ -188,15 +197,18 @@ def _combinations(task: Problem, solution: Solution, directions: Array, level: f
     def quantity(coordinates: Array, rows: Rows) -> tuple[Array, Array]:
         return (each[rows] * coordinates).sum(axis=1), each[rows]
 
-    return profile_limits(task, solution, np.repeat(np.arange(b), q), quantity, level)
+    return profile_limits(task, solution, np.repeat(np.arange(b), q), quantity, level,
+                          logarithms=np.tile(logarithms, b))  # fmt: skip
 
 
 def profile_limits(
-    task: Problem, solution: Solution, which: Rows, quantity: Quantity, level: float, new_point: Array | float = 0.0
-) -> Limits:
+    task: Problem, solution: Solution, which: Rows, quantity: Quantity, level: float, new_point: Array | float = 0.0,
+    logarithms: Mask | bool = False,
+) -> Limits:  # fmt: skip
     """Profile-likelihood limits (m,) of one quantity each, of the data sets ``which`` (m,).
 
     With ``new_point`` the quantity is the curve, and the limits are those of one more measurement (``curve_limits``).
+    Where quantities are ``logarithms`` (m,) of numbers, numbers beyond the range of floats are no limit.
     """
     m = len(which)
     extra = np.broadcast_to(np.asarray(new_point, dtype=np.float64), (m,))
@@ -213,10 +225,13 @@ def profile_limits(
         half = np.sqrt(threshold * spread)
         return Limits(center - half, center + half)
     limit = solution.cost * (1 + threshold / task.freedom)
-    both = np.tile(which, 2)
+    both, sign = np.tile(which, 2), np.repeat([-1.0, 1.0], m)
+    reach = np.tile(_ENDLESS * np.sqrt(threshold * spread), 2)
+    # A part that is absent has no usual half-width: without this its scale would sink for ever.
+    longest = np.where(np.tile(np.broadcast_to(logarithms, (m,)), 2), _RANGE - sign * np.tile(center, 2), np.inf)
     climb = Climb(
-        task, both, lambda at, rows: quantity(at, rows % m), np.repeat([-1.0, 1.0], m), limit[both],
-        np.tile(_ENDLESS * np.sqrt(threshold * spread), 2), np.tile(extra, 2),
+        task, both, lambda at, rows: quantity(at, rows % m), sign, limit[both],
+        np.minimum(reach, np.maximum(longest, 0.0)), np.tile(extra, 2),
     )  # fmt: skip
     ends = climb.limits(solution.coordinates, starts_within(task, solution.coordinates, limit))
     return Limits(ends[:m], ends[m:])

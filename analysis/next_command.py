@@ -71,6 +71,7 @@ def _print(found: Next, hours: str) -> None:
     from rich.table import Table
 
     from analysis.fitted import shown
+    from analysis.next_trials.answer import hours_shown
 
     console = Console(soft_wrap=True, highlight=False)
     title = f"{found.target}" if found.law is None else f"{found.target}   ({found.law}, {found.n} configurations)"
@@ -86,7 +87,9 @@ def _print(found: Next, hours: str) -> None:
         ends = "-" if step.low is None else f"{shown(step.low)} .. {shown(step.high)}"
         share = "-" if step.share is None else f"{step.share:.0%}"
         sizes = (f"{step.sizes[name]:g}" for name in found.target.x)
-        grid.add_row(step.trial[:12], escape(step.label), *sizes, f"{step.hours:.4g}", f"{spent:.4g}", ends, share)
+        grid.add_row(
+            step.trial[:12], escape(step.label), *sizes, hours_shown(step.hours), hours_shown(spent), ends, share
+        )
     if found.steps:
         console.print(grid)
     console.print(escape(found.sentence()))

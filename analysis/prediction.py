@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
+FAR = 4.0  # times the largest size: farther than what is looked back at
+NO_ORIGINS = "too few points to look back: the error of the law's form is not known"
+_FIRST = 3  # places that a warning names
+
 
 def prediction_limits(
     fit: Fit, z: Array, level: float, draws: Draws | None = None, form: ModelForm | None = None
@@ -43,6 +47,29 @@ def prediction_limits(
     form = model_form(fit.task, fit.solution) if form is None else form
     extra = run_variance(fit.task, fit.solution, fit.points, level, form.deviation(z))
     return curve_limits(fit.task, fit.solution, z, level, extra, draws)
+
+
+def cautions(fit: Fit, z: Array, form: ModelForm | None = None) -> list[str]:
+    """What to know of a prediction at z (k, m) in ln x: how far from all that was measured it is."""
+    found, ahead = [], False
+    for name, measured, asked in zip(fit.x, np.log(fit.points.x), z, strict=False):
+        room = np.log(FAR) * (1 + 1e-9)
+        for far, words in ((asked > measured.max() + room, "more than {:g} times the largest size"),
+                           (asked < measured.min() - room, "less than 1/{:g} of the smallest size")):  # fmt: skip
+            if far.any():
+                found.append(f"{places_named(name, asked[far])}: {words.format(FAR)} that was measured, "
+                             f"where nothing speaks for {fit.law} but its formula")  # fmt: skip
+        ahead |= bool((asked > measured.max()).any())
+    if ahead and form is not None and not form.origins:
+        found.append(NO_ORIGINS)
+    return found
+
+
+def places_named(name: str, z: Array) -> str:
+    """The first of some sizes in words, ``x = 4096, 8192, ...``."""
+    sizes = np.exp(z)
+    named = ", ".join(f"{size:.4g}" for size in sizes[:_FIRST])
+    return f"{name} = {named}{', ...' if len(sizes) > _FIRST else ''}"
 
 
 def run_variance(

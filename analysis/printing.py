@@ -13,6 +13,8 @@ from rich.table import Table
 from analysis.fitted import Fit, shown
 from tokscale.record import COLUMNS
 
+_SIDE_BY_SIDE = 5  # groups; more of them do not fit into a line of 80 characters
+
 
 def print_fits(fits: Sequence[Fit]) -> None:
     """Formula, parameters with intervals, diagnostics and warnings of each fit."""
@@ -39,37 +41,46 @@ def _print_fit(console: Console, one: Fit) -> None:
     console.print()
 
 
-def print_predictions(predictions: Sequence[Mapping[str, Any]], level: float, warnings: Sequence[str]) -> None:
-    """What one more run is expected to measure at given sizes, of each fit, and warnings of all."""
+def print_predictions(fits: Sequence[Mapping[str, Any]], warnings: Sequence[Sequence[str]], level: float) -> None:
+    """What one more run is expected to measure at given sizes, of each fit (as JSON says it), and its warnings."""
     console = Console(soft_wrap=True)
-    sizes = list(predictions[0]["x"])
-    groups = any(row["group"] is not None for row in predictions)
+    sizes = list(fits[0]["x"])
+    groups = any(one["group"] is not None for one in fits)
     grid = _grid("law", *(["group"] if groups else []), *sizes, "prediction", f"{level:.4g} interval of one more run")
-    for row in predictions:
-        grid.add_row(
-            escape(row["law"]), *([escape(str(row["group"]))] if groups else []),
-            *(f"{row['x'][name]:.6g}" for name in sizes), shown(row["value"]), _limits(row["low"], row["high"]),
-        )  # fmt: skip
+    for one in fits:
+        for row in one["predictions"]:
+            grid.add_row(
+                escape(one["law"]), *([escape(str(one["group"]))] if groups else []),
+                *(f"{row['x'][name]:.6g}" for name in sizes), shown(row["value"]), _limits(row["low"], row["high"]),
+            )  # fmt: skip
     console.print(grid)
-    print_warnings(console, warnings)
+    for one, said in zip(fits, warnings, strict=True):
+        print_warnings(console, said if one["group"] is None else [f"group {one['group']}: {word}" for word in said])
 
 
 def print_comparison(result: pd.DataFrame, by: str, interval: float) -> None:
-    """Measures downwards, groups side by side; the best mean of a measure is bold."""
+    """Measures downwards, groups side by side, or many groups downwards; the best mean of a measure is bold."""
     console = Console(soft_wrap=True)
     groups = list(dict.fromkeys(sorted(result["group"], key=lambda group: (str(type(group)), group))))
-    grid = Table(escape(by), *(escape(str(group)) for group in groups))
+    cells = {}
+    labels = []
     for measure, rows in result.groupby("measure", sort=False):
         column = COLUMNS.get(str(measure))
         better = column.better if column is not None else None
         best = None if better is None else rows["mean"].min() if better == "lower" else rows["mean"].max()
-        cells = {}
+        labels.append(column.axis if column is not None else str(measure))
         for row in rows.itertuples():
             half = "" if row.low != row.low else f" ± {(row.high - row.low) / 2:.2g}"
             text = f"{row.mean:.4g}{half} (n {row.n})"
-            cells[row.group] = f"[bold]{text}[/bold]" if row.mean == best and len(rows) > 1 else text
-        label = column.axis if column is not None else str(measure)
-        grid.add_row(escape(label), *(cells.get(group, "") for group in groups))
+            cells[labels[-1], row.group] = f"[bold]{text}[/bold]" if row.mean == best and len(rows) > 1 else text
+    if len(groups) > _SIDE_BY_SIDE and len(labels) < len(groups):
+        grid = Table(escape(by), *map(escape, labels))
+        for group in groups:
+            grid.add_row(_named(group), *(cells.get((label, group), "") for label in labels))
+    else:
+        grid = Table(escape(by), *(_named(group) for group in groups))
+        for label in labels:
+            grid.add_row(escape(label), *(cells.get((label, group), "") for group in groups))
     console.print(grid)
     console.print(f"mean ± half of the {interval:.4g} interval of the mean over rows; bold: the best mean")
     print_warnings(console, result.attrs["warnings"])
@@ -79,6 +90,10 @@ def print_warnings(console: Console, warnings: Sequence[str]) -> None:
     """Each warning on a line of its own."""
     for warning in warnings:
         console.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+
+
+def _named(group: object) -> str:
+    return escape(f"{group:.6g}" if isinstance(group, float) else str(group))
 
 
 def _grid(first: str, *numbers: str) -> Table:

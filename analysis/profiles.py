@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from analysis.descent import finite
 from analysis.solver import Problem, Rows
 
 Array = npt.NDArray[np.float64]
@@ -143,7 +144,7 @@ class Climb:
             height = sign * height + np.sqrt(self.new_point[rows]) * error
         return _Place(
             at, np.where(np.isnan(cost), np.inf, cost), np.where(np.isnan(height), -np.inf, height),
-            np.nan_to_num(curvature), np.nan_to_num(pull), np.nan_to_num(sign[:, None] * gradient), error,
+            finite(curvature), finite(pull), finite(sign[:, None] * gradient), error,
             np.tile(self.task.sizes, (len(at), 1)),
         )  # fmt: skip
 

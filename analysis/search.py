@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from analysis.descent import NOTHING, Rows, finish, minimise, squares
+from analysis.descent import NOTHING, Rows, exact_step, finish, minimise, squares
 
 if TYPE_CHECKING:
     from analysis.solver import Problem
@@ -55,8 +55,10 @@ def settle(task: Problem, coordinates: Array, which: Rows, iterations: int = 30)
         return settled
     inner = np.array([law.parameters.index(name) for name in law.separable])
     # What enters a sum of terms linearly is the scale itself, not its logarithm.
-    logs = np.array([name in law.positive and law.terms is not None for name in law.separable])
+    logs = np.array([name in law.positive for name in law.separable])
     low, high = (limits[inner] for limits in law.limits())
+    if law.terms is None:
+        return _settled_lines(task, settled, which, inner, low, high)
     low = np.where(logs, _ABSENT, low)
 
     def placed(linear: Array, rows: Rows) -> Array:
@@ -74,6 +76,16 @@ def settle(task: Problem, coordinates: Array, which: Rows, iterations: int = 30)
                          iterations=iterations, first_damping=1e-9)  # fmt: skip
     settled[:, inner] = placed(linear, np.arange(len(linear)))[:, inner]
     return settled
+
+
+def _settled_lines(task: Problem, coordinates: Array, which: Rows, inner: Rows, low: Array, high: Array) -> Array:
+    """The same where ln y is linear in what is settled: one exact step, and one for its rounding errors."""
+    for _ in range(2):
+        value, slope = task.model(coordinates)
+        at = coordinates[:, inner]
+        step = exact_step(task.target[which] - value, slope[..., inner], task.weight, (low - at, high - at))
+        coordinates[:, inner] = np.clip(at + step, low, high)
+    return coordinates
 
 
 def _improve(task: Problem, best: Array, least: Array, elsewhere: Callable[[Rows], tuple[Array, Rows]]) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import numbers
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +36,8 @@ def load_table(path: str | Path) -> pd.DataFrame:
     """
     if str(path).startswith(PREFIX):
         return published(str(path).removeprefix(PREFIX))
+    if not isinstance(path, (str, os.PathLike)):
+        raise TableError("a table is read from a file", given=type(path).__name__, allowed="a file's name")
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -52,24 +57,57 @@ def load_table(path: str | Path) -> pd.DataFrame:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    header = [str(name) for name in pd.read_csv(path, nrows=0, index_col=False, encoding="utf-8-sig").columns]
-    if len(header) == 1 and (apart := next((mark for mark in (";", "\t") if mark in header[0]), None)):
+    # Read as a row: as a header a second "y" would become "y.1", and a fit would take the first without a word.
+    header = pd.read_csv(path, header=None, nrows=1, dtype="string", encoding="utf-8-sig").iloc[0].dropna()
+    if len(header) == 1 and (apart := next((mark for mark in (";", "\t") if mark in header.iloc[0]), None)):
         raise ValueError(f"it seems to be separated by {'tabs' if apart != ';' else repr(apart)}, not by commas")
-    return pd.read_csv(path, low_memory=False, encoding="utf-8-sig")
+    _refuse_repeats(header)
+    # Surplus cells would become names of the rows, and shift all others by a column.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        try:
+            return pd.read_csv(path, index_col=False, low_memory=False, encoding="utf-8-sig")
+        except pd.errors.ParserWarning:
+            raise ValueError("its rows have more cells than its header has names") from None
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    from pyarrow import parquet  # as heavy as pandas, and only this format needs it
+
+    _refuse_repeats(parquet.read_schema(path).names)
+    return pd.read_parquet(path)
 
 
 def _read_json(path: Path) -> pd.DataFrame:
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_object)
     if not isinstance(content, (list, dict)):
         raise ValueError(f"a {type(content).__name__} is no table")
     return pd.DataFrame(content)
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        _refuse_repeats([name for name, _ in pairs])
+    return found
+
+
+def _refuse_repeats(names: Iterable[str]) -> None:
+    """Raise ``ValueError`` if a name comes twice: which of the two columns is meant?"""
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise ValueError(f"two columns have the name {twice!r}")
+
+
 _READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": _read_csv,
-    ".parquet": pd.read_parquet,
+    ".parquet": _read_parquet,
     ".json": _read_json,
 }
+
+
+def column_names(given: Any) -> tuple[Any, ...]:
+    """One name, or several, as a tuple; a column's name may be a number."""
+    return tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else (given,)
 
 
 def column(table: pd.DataFrame, name: str) -> pd.Series:
@@ -77,6 +115,11 @@ def column(table: pd.DataFrame, name: str) -> pd.Series:
 
     ``TableError`` with the columns there are if it has no such one, if two have this name, or if it holds lists.
     """
+    if not isinstance(table, pd.DataFrame):
+        raise TableError("these rows are no table", given=type(table).__name__, allowed="a pandas.DataFrame")
+    if not isinstance(name, Hashable):
+        raise TableError("a column is named by one word", given=str(name)[:_SHOWN],
+                         allowed="the name of a column of the table, not its values")  # fmt: skip
     if name not in table.columns:
         names = [str(column) for column in table.columns]
         near = next((column for column in names if column.lower() == str(name).lower()), str(name))
@@ -103,6 +146,8 @@ def select(table: pd.DataFrame, where: str | None = None) -> pd.DataFrame:
     """
     if where is None:
         return table
+    if not isinstance(where, str):
+        raise ConfigError("a condition is a text", given=where, allowed='for example "patch >= 16"')
     expression = compile_expression(where)
     truth = expression.evaluate(lambda name: column(table, name))
     if isinstance(truth, bool):
@@ -161,22 +206,22 @@ def numeric_points(
     row is left.
     """
     usable = np.ones(len(table), dtype=bool)
-    columns, warnings = [], []
+    columns, notes = [], []
     for name in (*x, y, *([weight] if weight is not None else [])):
         values, faults = _numbers(column(table, name), name, name in positive or name == weight)
         for fault, rows in faults.items():
             if count := int((rows & usable).sum()):
-                warnings.append(left_out(count, f"{name} is {fault}"))
+                notes.append(left_out(count, f"{name} is {fault}"))
             usable &= ~rows
         columns.append(values)
     if not usable.any():
         where = table.attrs.get("source") if group is None else f"group {group}"
         raise TableError(
-            "no row can be used", where=where, given="; ".join(warnings) or "no rows", allowed="rows with numbers"
+            "no row can be used", where=where, given="; ".join(notes) or "no rows", allowed="rows with numbers"
         )
     sizes = np.array([values[usable] for values in columns[: len(x)]]).reshape(len(x), usable.sum())
     return Points(
-        sizes, columns[len(x)][usable], table.index.to_numpy()[usable], tuple(warnings),
+        sizes, columns[len(x)][usable], table.index.to_numpy()[usable], tuple(notes),
         seeds=np.ones(usable.sum(), dtype=np.int64), weight=None if weight is None else columns[-1][usable],
     )  # fmt: skip
 

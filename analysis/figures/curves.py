@@ -22,7 +22,7 @@ from analysis.style import PUBLISHED_GREY, QUIET, Look
 Array = npt.NDArray[np.float64]
 BITS = frozenset({"ar_bits_per_image", "bottleneck_bits"})
 MANY = 1500  # points beyond this many are drawn small, and as one picture inside a vector file
-_STEPS = 120
+_STEPS, _BAND_STEPS = 120, 60
 _BANDS_OF = 6  # fits with confidence bands in one panel; more of them are a fog
 _PREDICTIONS_OF = 2
 _ROOM, _PAD = 0.18, 0.05  # beyond the data, at most and at least, as shares of their span
@@ -126,13 +126,15 @@ def _draw_fit(
     if not 0 < low < high:
         return
     grid = np.geomspace(low, high, _STEPS)
-    line = found.predict(grid, interval=level, kind="confidence")
-    axes.plot(grid, line["value"], color=look.color, linestyle=look.line, zorder=3)
-    if prediction:
-        wide = found.predict(grid, interval=level, kind="prediction")
-        axes.fill_between(grid, wide["low"], wide["high"], color=look.color, alpha=PREDICTION_ALPHA, lw=0, zorder=1)
-    if confidence:
-        axes.fill_between(grid, line["low"], line["high"], color=look.color, alpha=CONFIDENCE_ALPHA, lw=0, zorder=2)
+    axes.plot(grid, found.predict(grid)["value"], color=look.color, linestyle=look.line, zorder=3)
+    # A limit costs hundreds of times what a value does, and its edge is only shaded.
+    places = np.geomspace(low, high, _BAND_STEPS)
+    for drawn, kind, alpha, order in (
+        (prediction, "prediction", PREDICTION_ALPHA, 1), (confidence, "confidence", CONFIDENCE_ALPHA, 2),
+    ):  # fmt: skip
+        if drawn:
+            band = found.predict(places, interval=level, kind=kind)
+            axes.fill_between(places, band["low"], band["high"], color=look.color, alpha=alpha, lw=0, zorder=order)
 
 
 def _band_handles(fits: int, level: float) -> list[tuple[Any, str]]:

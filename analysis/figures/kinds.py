@@ -14,6 +14,7 @@ from analysis.figures.curves import scaling_curve
 from analysis.figures.fronts import frontier
 from analysis.figures.gallery import pictures
 from analysis.figures.grids import heatmap
+from analysis.figures.legends import MOST_NAMED
 from analysis.figures.optima import optimum
 from analysis.figures.planes import plane
 from analysis.figures.progress import read_progress
@@ -221,6 +222,9 @@ def _series(request: Request, x: str, y: str) -> list[Series]:
             if unusable.any():
                 excluded["not above zero"], rows = rows[unusable], rows[~unusable]
         series.append(Series(label, rows, found, excluded))
+    if len(series) > MOST_NAMED:
+        request.notes.append(f"{len(series)} groups of {request.by}: the legend names {MOST_NAMED - 1}, and looks "
+                             "repeat; --where chooses fewer")  # fmt: skip
     return series
 
 

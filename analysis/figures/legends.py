@@ -8,10 +8,12 @@ import matplotlib
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from analysis.style import QUIET, axis_label
 
+MOST_NAMED = 28  # four looks of each colour; nobody finds one of more again
 _MOST_COLUMNS = 5
 
 
@@ -31,6 +33,9 @@ def place_legend(axes: Axes, extra: Sequence[tuple[Artist, str]] = ()) -> None:
     shown = [(handle, label) for handle, label in zip(handles, labels, strict=True) if label] + list(extra)
     if not shown:
         return
+    if len(handles) > MOST_NAMED:
+        more = f"and {len(handles) - MOST_NAMED + 1} more, not named"
+        shown = [*shown[: MOST_NAMED - 1], (Line2D([], [], linestyle="none"), more), *extra]
     first, last = _columns(axes)
     figure = axes.get_figure(root=True)
     assert figure is not None, "axes that are drawn on have a figure"

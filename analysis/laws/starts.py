@@ -39,10 +39,12 @@ def profile_starts(powers: tuple[Power, ...], log_residuals: bool, least_exponen
         count = _DECAYS.get(len(powers), max(3, int(1500 ** (1 / len(powers)))))
         rates = _rates(powers, z, least_exponent, count)  # (k, m)
         middle = z.mean(axis=(1, 2))
-        basis = np.stack([
-            power.sign * np.exp(power.direction * rates[place][:, None] * (z[power.column] - middle[power.column]))
+        exponents = np.stack([
+            power.direction * rates[place][:, None] * (z[power.column] - middle[power.column])
             for place, power in enumerate(powers)
         ])  # (k, m, n)  # fmt: skip
+        peaks = exponents.max(axis=2)  # over ten decades a steep power leaves the range of floats
+        basis = np.array([float(power.sign) for power in powers])[:, None, None] * np.exp(exponents - peaks[..., None])
         size = np.abs(y).max(axis=1, keepdims=True) + 1e-300
         y = y / size
         kept = KEPT if len(powers) > 1 else _KEPT_OF_ONE
@@ -56,7 +58,7 @@ def profile_starts(powers: tuple[Power, ...], log_residuals: bool, least_exponen
             rate = rates[place][places[..., place]]
             part = np.abs(basis[place]).mean(axis=1)[places[..., place]]
             least = _NONE * np.abs(y).mean(axis=1)[:, None] / part + 1e-300
-            scale = np.log(np.maximum(linear[..., 1 + place], least)) + np.log(size)
+            scale = np.log(np.maximum(linear[..., 1 + place], least)) + np.log(size) - peaks[place][places[..., place]]
             coordinates[..., 1 + 2 * place] = scale - power.direction * rate * middle[power.column]
             coordinates[..., 2 + 2 * place] = rate
         return coordinates
@@ -176,14 +178,28 @@ def _bounded_solutions(gram: Array, product: Array, wanted: Places, bounded: tup
         used = np.flatnonzero(present)
         if not len(used):
             continue
-        inverse = np.linalg.inv(matrix[..., used[:, None], used] + _RIDGE * len(used) * np.eye(len(used)))
-        found = (inverse @ right[..., used, None])[..., 0]
+        part = matrix[..., used[:, None], used] + _RIDGE * len(used) * np.eye(len(used))
+        found = _solved(part, right[..., used])
         gain = (found * right[..., used]).sum(axis=-1)
         better = ((found >= 0) | ~signed[used]).all(axis=-1) & (gain > explained)
         full = np.zeros(right.shape)
         full[..., used] = found
         best, explained = np.where(better[..., None], full, best), np.where(better, gain, explained)
     return best, explained
+
+
+def _solved(matrix: Array, right: Array) -> Array:
+    """Solutions (b, s, q) of positive definite systems (b or 1, s, q, q): of one or two unknowns in closed form."""
+    q = right.shape[-1]
+    if q > 2:
+        return np.asarray(np.linalg.solve(matrix, right[..., None])[..., 0])
+    first = matrix[..., 0, 0]
+    if q == 1:
+        return np.asarray(right / first[..., None])
+    across = matrix[..., 0, 1]
+    ratio = across / first
+    second = (right[..., 1] - ratio * right[..., 0]) / (matrix[..., 1, 1] - ratio * across)
+    return np.stack([right[..., 0] / first - ratio * second, second], axis=-1)
 
 
 def best_first(cost: Array, kept: int = KEPT, apart: tuple[int, ...] = ()) -> Places:

@@ -24,7 +24,7 @@ def sum_law(
     exponents = {power.exponent: (least_exponent, 30.0) for power in powers}
     terms = PowerTerms(parameters, powers)
     return Law(
-        name, formula, parameters, curve_of(terms), bend_of(terms), log_residuals,
+        name, formula, parameters, terms.curve, bend_of(terms), log_residuals,
         positive=tuple(power.scale for power in powers),
         bounds={**({level: (0.0, math.inf)} if log_residuals else {}), **exponents},
         powers=powers,
@@ -52,6 +52,20 @@ class PowerTerms:
             exponents[place, ..., 1 + 2 * place] = 1.0
             exponents[place, ..., 2 + 2 * place] = power.direction * z[power.column]
         return Terms(linear, exponents, np.array([float(power.sign) for power in self.powers]))
+
+    def curve(self, coordinates: Array, z: Array) -> tuple[Array, Array]:
+        """What ``curve_of`` gives, without the entries of the terms that are zero."""
+        slope = np.empty((len(coordinates), z.shape[-1], len(self.parameters)))
+        slope[..., 0] = 1.0
+        value = coordinates[:, :1]
+        for place, power in enumerate(self.powers):
+            towards = power.direction * z[power.column]
+            part = np.exp(coordinates[:, 1 + 2 * place, None] + coordinates[:, 2 + 2 * place, None] * towards)
+            part = part if power.sign > 0 else -part
+            value = value + part
+            slope[..., 1 + 2 * place] = part
+            slope[..., 2 + 2 * place] = part * towards
+        return value, slope
 
 
 def curve_of(terms: Callable[[Array], Terms]) -> Callable[[Array, Array], tuple[Array, Array]]:

@@ -17,9 +17,11 @@ _FALL = Power("scale", "exponent")
 
 def law_named(name: str, columns: int = 1) -> Law:
     """The law of a name for so many x columns; ``UsageError`` lists the names there are."""
+    if not isinstance(columns, int) or columns < 1:
+        raise UsageError("a law has a number of x columns", given=columns, allowed="1 or more")
     if name == "additive":
         return additive(columns)
-    if name not in LAWS:
+    if not isinstance(name, str) or name not in LAWS:
         raise UsageError("no such law", given=name, allowed=one_of(LAW_NAMES, name))
     if columns != LAWS[name].x_columns:
         raise UsageError(f"{name} takes {LAWS[name].x_columns} x column", given=f"{columns} columns")

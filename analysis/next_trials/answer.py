@@ -83,7 +83,8 @@ class Next:
         if not self.candidates:
             return "no trial of the grid is left that would measure it"
         if self.cheapest > self.budget:
-            return f"the cheapest candidate takes {self.cheapest:.4g} GPU hours, the budget is {self.budget:.4g}"
+            least, most = hours_shown(self.cheapest), hours_shown(self.budget)
+            return f"the cheapest candidate takes {least} GPU hours, the budget is {most}"
         return "no candidate within the budget narrows the interval"
 
     def to_json(self) -> dict[str, Any]:
@@ -97,7 +98,8 @@ class Next:
 
     def sentence(self) -> str:
         """The answer in one sentence."""
-        what = f"{len(self.steps)} of {self.candidates} trials, {self.hours:.4g} of {self.budget:.4g} GPU hours"
+        spent = "less than 0.01" if self.hours < 0.01 else hours_shown(self.hours)
+        what = f"{len(self.steps)} of {self.candidates} trials, {spent} of {hours_shown(self.budget)} GPU hours"
         if not self.steps:
             return f"Nothing to run for {self.target}: {self._why()}."
         if self.law is None:
@@ -105,6 +107,13 @@ class Next:
         share = self.steps[-1].share
         assert share is not None
         return f"{what} are expected to narrow the interval of {self.target} to {share:.0%} of its width ({self.law})."
+
+
+def hours_shown(hours: float) -> str:
+    """GPU hours for people: whole from a hundred on, and seconds below half a minute."""
+    if 0 < hours < 0.01:
+        return f"{3600 * hours:.2g} s"
+    return f"{hours:.0f}" if hours >= 100 else f"{hours:.3g}"
 
 
 def next_trials(

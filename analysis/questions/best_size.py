@@ -16,7 +16,7 @@ from analysis.questions import wording
 from analysis.questions.answers import Answer, Better, check_level
 from analysis.questions.averaging import average_limits
 from analysis.questions.configurations import Configurations, chosen, configurations, each_group
-from analysis.questions.criteria import LEAST, Score, scores
+from analysis.questions.criteria import LEAST, Score, asked, scores
 from analysis.questions.measures import better_of, on_log_scale
 from analysis.questions.settings import varies
 from tokscale.errors import TableError, UsageError, one_of
@@ -29,6 +29,9 @@ _SIZES = ("encoder_params", "decoder_params", "tokenizer_params", "probe_params"
 # Units of AICc. Burnham and Anderson (2002): a law less than four behind is not ruled out. Noisy curves that flatten
 # are then taken for valleys in 0 to 7 % of simulations; without this rule, in up to all of them at twelve sizes.
 _MARGIN = 4.0
+# Of a law's weight: below it, that the law's own turn is not certain is no evidence against the turn of the other. Its
+# interval, where it has one, still widens the answer's: at few points AICc punishes a true valley's five parameters.
+_SLIGHT = 0.05
 _ONE_FORM = "the interval of the best size takes a parabola in log x for true: it knows of no other shape"
 
 
@@ -95,11 +98,11 @@ def best_bottleneck(
     """The best size of each group, by a parabola in log x and, of eight points or more, by a ``valley``.
 
     Errors, rates and Fréchet distances are fitted in their logarithm; other measures by a parabola alone. The size is
-    that of the law that AICc prefers, and the interval holds those of both laws (``average`` takes the weighted mean
-    of both instead, ``law`` only one). Groups are told by the columns ``by``: if not given, by the data, the kind of
-    bottleneck, encoder, decoder, and the probe's size, where they vary. An optimum is resolved only if its interval
-    lies between the smallest and the largest size, and if a curve that merely flattens (a power law with a floor, or a
-    ceiling) describes the points clearly worse. Raises ``TableError`` for columns that cannot be asked.
+    that of the law that AICc prefers, and the interval holds those of both laws where they turn (``average`` takes the
+    weighted mean of both instead, ``law`` only one). Groups are told by the columns ``by``: if not given, by the data,
+    the kind of bottleneck, encoder, decoder, and the probe's size, where they vary. An optimum is resolved only if its
+    interval lies between the smallest and the largest size, and if a curve that merely flattens (a power law with a
+    floor, or a ceiling) describes the points clearly worse. Raises ``TableError`` for columns that cannot be asked.
     """
     check_level(level)
     if law is not None and law not in LAWS:
@@ -134,9 +137,11 @@ def _best(
         return replace(open_, reason=f"{wording.plural(len(np.unique(sizes)), 'size')}, four are needed")
     if tuple(laws) == ("valley",) and len(sizes) < LEAST["valley"]:
         return replace(open_, reason=f"a valley of five parameters needs {LEAST['valley']} points")
-    turning, flat = scores(found.x, found.y, found.relative, way, laws)
+    several = {name: _fit(found, name, x, y, level) for name in asked(laws, len(sizes), found.relative)}
+    turning, flat = scores(found.x, found.y, found.relative, way, {name: float(one.solution.cost[0])
+                                                                   for name, one in several.items()})  # fmt: skip
     weights = _weights(turning)
-    fits = {name: _fit(found, name, x, y, level) for name in weights}
+    fits = {name: several[name] for name in weights}
     first = fits[next(iter(weights))]
     notes = [_ONE_FORM] if list(fits) == ["quadratic"] else []
     answer = replace(
@@ -151,15 +156,21 @@ def _best(
 def _resolved(answer: BestSize, fits: Mapping[str, Fit], average: bool) -> BestSize:
     """The answer with its size and interval, or with the reason why there is none."""
     kind = "minimum" if answer.better == "lower" else "maximum"
-    ends = {}
+    ends, notes = {}, []
     for name, one in fits.items():
         if one.optimum is None or one.optimum["kind"] != kind:
-            return replace(answer, reason=f"by the {name} law, no turn between the sizes measured is certain")
+            said = f"by the {name} law, no turn between the sizes measured is certain"
+            if answer.weights[name] >= _SLIGHT:
+                return replace(answer, reason=said)
+            notes.append(f"{said}; of weight {answer.weights[name]:.2g} by AICc, it has no say")
+            continue
         ends[name] = (one.optimum["x"], one.optimum["low"], one.optimum["high"], one.task.freedom)
     size, low, high = average_limits(ends, answer.weights, answer.level) if average else _widest(ends)
     if not (low > answer.smallest and high < answer.largest):
         return replace(answer, reason="the interval of the best size reaches beyond the sizes measured")
-    answer = replace(answer, size=size, low=low, high=high, resolved=True, law=" and ".join(ends))
+    notes += [_ONE_FORM] if notes and list(ends) == ["quadratic"] else []
+    answer = replace(answer, size=size, low=low, high=high, resolved=True, law=" and ".join(ends),
+                     warnings=(*answer.warnings, *notes))  # fmt: skip
     return replace(answer, at=float(answer.curve([size])[0]))
 
 

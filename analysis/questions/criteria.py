@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +25,15 @@ class Score:
     score: float
 
 
-def scores(x: Array, y: Array, relative: bool, better: Better, laws: Sequence[str]) -> tuple[dict[str, Score], Score]:
-    """Those of ``laws`` that these points can tell, and that of the law that flattens and does not turn.
+def asked(laws: Sequence[str], n: int, relative: bool) -> list[str]:
+    """Those of ``laws`` that n points can tell; a valley is one of a measure whose ratios matter."""
+    return [name for name in laws if name != "valley" or (relative and n >= LEAST["valley"])] or ["quadratic"]
+
+
+def scores(
+    x: Array, y: Array, relative: bool, better: Better, costs: Mapping[str, float]
+) -> tuple[dict[str, Score], Score]:
+    """Those of laws that turn, fitted with these costs, and that of the law that flattens and does not turn.
 
     x (1, n); y (n,) is ln of the measure if ``relative``. Residuals are all on the scale of y, so the criteria compare.
     With five points or less AICc does not exist for a parabola, and AIC is taken: a parabola and a power law with a
@@ -35,19 +42,15 @@ def scores(x: Array, y: Array, relative: bool, better: Better, laws: Sequence[st
     """
     n = len(y)
     corrected = n >= LEAST["quadratic"]
-    names = [name for name in laws if name != "valley" or (relative and n >= LEAST["valley"])] or ["quadratic"]
-    turning = {name: _score(name, x, y, relative, corrected) for name in names}
-    if relative:
-        return turning, _score("power_floor", x, y, True, corrected)
-    return turning, _score("saturating", x, -y if better == "lower" else y, False, corrected)
+    turning = {name: _score(name, y, cost, corrected) for name, cost in costs.items()}
+    flat = "power_floor" if relative else "saturating"
+    values = np.exp(y) if relative else -y if better == "lower" else y
+    cost = float(solve(problem(law_named(flat), x, values[None])).cost[0])
+    return turning, _score(flat, y, cost, corrected)
 
 
-def _score(law: str, x: Array, y: Array, relative: bool, corrected: bool) -> Score:
-    form = law_named(law)
-    values = np.exp(y) if form.log_residuals else y
-    task = problem(form, x, values[None])
-    least = 1e-28 * len(y) * (1 + float((y**2).mean()))
-    cost = max(float(solve(task).cost[0]), least)
-    n, k = len(y), len(form.parameters) + 1
+def _score(law: str, y: Array, cost: float, corrected: bool) -> Score:
+    cost = max(cost, 1e-28 * len(y) * (1 + float((y**2).mean())))
+    n, k = len(y), len(law_named(law).parameters) + 1
     score = n * math.log(cost / n) + 2 * k
     return Score(law, score + 2 * k * (k + 1) / (n - k - 1) if corrected else score)

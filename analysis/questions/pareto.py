@@ -67,6 +67,11 @@ class ParetoFront(Answer):
         return tuple(one for one in self.members if one.probability is not None and one.probability >= self.level)
 
     @property
+    def resolved(self) -> bool:
+        """Whether any configuration is on the front for certain."""
+        return bool(self.certain)
+
+    @property
     def possible(self) -> tuple[Member, ...]:
         """Those that are not certain, but cannot be excluded."""
         return tuple(one for one in self.members
@@ -83,10 +88,9 @@ class ParetoFront(Answer):
             return f"{said}; without repeated seeds how certain that is is unknown."
         share = f"{100 * self.level:g} %"
         known = f"noise of runs from {self.noise}, {self.freedom} degrees of freedom"
-        return (
-            f"{said}; {len(self.certain)} are on it with probability {share} or more, and {len(self.possible)} others "
-            f"cannot be told ({known})."
-        )
+        sure = {0: "none is", 1: "one is"}.get(len(self.certain), f"{len(self.certain)} are")
+        others = {0: "no other", 1: "one more"}.get(len(self.possible), f"{len(self.possible)} others")
+        return f"{said}; {sure} on it with probability {share} or more, and {others} may be ({known})."
 
 
 def pareto_front(

@@ -53,8 +53,8 @@ class Spending(Answer):
         places = wording.listed(f"{wording.label(part)} {wording.count(self.at[part])}" for part in self.parts)
         gains = " and ".join(f"{self._shown(self.gains[part])} in {wording.label(part)}" for part in self.parts)
         said = (
-            f"From {places}, the next {wording.count(self.parameters)} improve {wording.label(self.y)} by {gains} "
-            f"({self.law} law, n = {self.n})"
+            f"From {places}, the gain in {wording.label(self.y)} (above zero is better) of the next "
+            f"{wording.count(self.parameters)} is {gains} ({self.law} law, n = {self.n})"
         )
         change = self._shown(self.difference)
         far = [warning for warning in self.warnings if "times beyond" in warning]

@@ -59,9 +59,9 @@ def _head(study: Study) -> Html:
         tag("h1", study.title),
         tag("p", study.lead, class_="lead"),
         tag("h2", "Answers", id="answers"),
+        tag("p", note, class_="fine"),
         listed(resolved),
         [tag("h3", "Asked, and not resolved by these points"), listed(in_vain)] if in_vain else None,
-        tag("p", note, class_="fine"),
     )
 
 

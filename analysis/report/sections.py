@@ -16,6 +16,12 @@ from analysis.report.markup import Embedded, Html, tag
 from analysis.report.prose import limits, what_was_run
 from analysis.report.questions import CONTINUOUS, DISCRETE, Answer, not_fitted
 
+_NOTE = "Brackets are 95 % intervals, n counts configurations. E = L x c is the number of floats in the bottleneck."
+_FURTHER = (
+    "Not resolved is not zero: these trials do not show it. What trials would narrow an answer the most for their "
+    "hours says "
+)
+
 
 @dataclass(frozen=True)
 class Content:
@@ -57,13 +63,14 @@ def _answers(content: Content) -> Html:
     if not resolved and not in_vain:
         return tag("p", "No answer can be drawn yet: no law could be fitted (see the table of fits for why).",
                    class_="absent")  # fmt: skip
-    note = tag("p", "Brackets are 95 % intervals. E = L x c is the number of floats in the bottleneck.", class_="fine")
+    note = tag("p", _NOTE, class_="fine")
+    further = tag("p", _FURTHER, tag("code", "tokscale next SPEC --target WORDS --budget HOURS"), ".", class_="fine")
     nothing = tag("p", "Nothing is resolved by these trials.", class_="absent")
     return tag(
         "div",
-        listed(resolved) if resolved else nothing,
-        [tag("h3", "Asked, and not resolved by these trials"), listed(in_vain)] if in_vain else None,
         note,
+        listed(resolved) if resolved else nothing,
+        [tag("h3", "Asked, and not resolved by these trials"), further, listed(in_vain)] if in_vain else None,
     )
 
 

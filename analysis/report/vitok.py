@@ -165,8 +165,8 @@ def _limits(generated: pd.DataFrame, parts: pd.DataFrame, refits: Sequence[Refit
     if turns is not None:
         yield (
             f"A parabola through all sizes, as the paper draws it, puts the best size at CFG scale {_SCALES[0]:g} at "
-            f"{optimum_text(turns)} floats. That interval takes the parabola for true; the answer above is stricter: "
-            "it asks that a valley, a law of another shape, turns for certain as well."
+            f"{optimum_text(turns)} floats. That interval, like the answer above, takes the parabola for true: a "
+            "valley, a law of another shape that AICc gives hardly any weight at 14 points, does not turn for certain."
         )
     same = generated[(generated["cfg_scale"] == _SCALES[0]) & (generated["bottleneck_floats"] == 4096)]
     yield (

@@ -12,7 +12,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.choosing import choose
+from analysis.comparison import compare
 from analysis.fitting import Fit, fit
+from analysis.laws import law_named
+from analysis.table import load_table, select
 from tokscale.errors import TableError, UsageError
 
 E = np.geomspace(256, 65536, 9)
@@ -208,6 +212,31 @@ def test_column_names_that_are_no_text() -> None:
     assert isinstance(found, Fit)
     with pytest.raises(TableError, match="no such column"):
         fit(pd.DataFrame({0: E, 1: Y}), x="0", y="1", law="power")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{"law": ["power"]}, {"law": 3}, {"by": ["x"]}, {"x": {"x"}}, {"x": E}, {"y": ["y"]}, {"y": None}, {"where": 3},
+     {"weights": np.ones(9)}, {"huber": "a"}, {"interval": "0.9"}, {"interval": None}, {"intervals": ["profile"]}],
+    ids=str,
+)  # fmt: skip
+def test_arguments_of_the_wrong_kind_are_one_message(words: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        one(table_of(), **words)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda: one(table_of()).predict("a"), lambda: one(table_of()).predict([[1, 2], [3]]),  # type: ignore[list-item]
+     lambda: one(table_of()).predict(pd.DataFrame({"x": ["a"]})), lambda: one(table_of()).predict([4.0], "0.9"),  # type: ignore[arg-type]
+     lambda: choose(table_of(), x="x", y="y", laws=3), lambda: choose(None, x="x", y="y"),  # type: ignore[arg-type]
+     lambda: choose(table_of(), x="x", y=["y"]), lambda: choose(table_of(), x="x", y="y").predict([[1, 2], [3, 4]]),  # type: ignore[arg-type]
+     lambda: compare(table_of(), by=["x"]), lambda: compare([1, 2], by="x"), lambda: load_table(table_of()),  # type: ignore[arg-type]
+     lambda: select(table_of(), 3), lambda: law_named("power", "a"), lambda: law_named("additive", 0)],  # type: ignore[arg-type]
+)  # fmt: skip
+def test_other_functions_refuse_them_too(call: Any) -> None:
+    with pytest.raises(UsageError):
+        call()
 
 
 @pytest.mark.parametrize("huber", [math.nan, math.inf, -1.0, 0.0])

@@ -119,7 +119,7 @@ def test_no_interval_without_degrees_of_freedom() -> None:
 
 @pytest.mark.parametrize("outliers", [0.0, 0.1])
 def test_intervals_of_huber_fits_cover(outliers: float) -> None:
-    law, rng, sets, hits = LAWS["power_floor"], np.random.default_rng(4), 80, np.zeros(4)
+    law, rng, sets, hits = LAWS["power_floor"], np.random.default_rng(4), 48, np.zeros(4)
     true = np.array([*TRUTH.values(), np.log(law.value(TRUTH, np.array([65536.0])))[0]])
     for _ in range(sets):
         errors = 0.05 * rng.standard_normal(12) * np.where(rng.random(12) < outliers, 5, 1)

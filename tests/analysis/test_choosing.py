@@ -101,20 +101,20 @@ def test_an_average_is_continuous_at_the_largest_size() -> None:
 @pytest.mark.parametrize("n", [8, 30])
 def test_intervals_hold_what_comes_where_a_law_is_true(n: int) -> None:
     inside = []
-    for seed in range(40):
+    for seed in range(24):
         table = curve_of("power_floor", n + 1, 0.03, seed, **FLOOR)
         table["x"] = np.append(np.geomspace(1e4, 1e9, n), 2e9)
         random = np.random.default_rng(seed)
         table["y"] = LAWS["power_floor"].value(FLOOR, table["x"]) * np.exp(0.03 * random.standard_normal(n + 1))
         told = one(table.iloc[:-1]).predict([2e9], interval=0.9).iloc[0]
         inside.append(told["low"] <= table["y"].iloc[-1] <= told["high"])
-    assert 0.82 <= np.mean(inside) <= 1.0
+    assert 0.79 <= np.mean(inside) <= 1.0  # three standard errors below .9 would be .72
 
 
 def test_intervals_hold_what_comes_where_no_law_is_true() -> None:
     """Curves whose slope wanders: errors are as large as the intervals say, in the mean over curves."""
     inside, sizes = [], []
-    for seed in range(20):
+    for seed in range(12):
         random = np.random.default_rng(seed)
         x = np.geomspace(1e4, 1e9, 50)
         slope = -0.15 + np.cumsum(random.normal(0, 0.012, 50))
@@ -205,6 +205,7 @@ def test_wrong_words_are_refused() -> None:
     table = curve_of("power_floor", 12, 0.01, **FLOOR)
     with pytest.raises(UsageError, match="no such law"):
         one(table, laws=["pwoer"])
+    assert one(table, laws="power").weights == {"power": 1.0}
     with pytest.raises(UsageError, match="no law to choose"):
         one(table, laws=[])
     with pytest.raises(UsageError, match="level"):

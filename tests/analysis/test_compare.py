@@ -81,6 +81,18 @@ def test_columns_that_are_no_measures_are_left_out_with_a_word() -> None:
     assert any("gis is left out: a column holds true and false" in warning for warning in warnings)
 
 
+def test_a_row_copied_into_the_table_is_no_second_run() -> None:
+    found = compare(pd.concat([TABLE, TABLE]), by="bottleneck", y="psnr")
+    pd.testing.assert_frame_equal(found, compare(TABLE, by="bottleneck", y="psnr"))
+    assert "7 rows repeat another row exactly and are left out" in found.attrs["warnings"]
+
+
+def test_many_groups_stand_below_one_another(tmp_path: Path) -> None:
+    pd.DataFrame({"E": 256.0 * 2 ** np.arange(12), "psnr": np.arange(12.0)}).to_csv(tmp_path / "t.csv")
+    lines = run(tmp_path / "t.csv", "--by", "E").splitlines()
+    assert any("524288" in line and "11 (n 1)" in line for line in lines)
+
+
 def run(path: Path, *words: str) -> str:
     app = typer.Typer()
     app.command()(compare_command)

@@ -66,14 +66,14 @@ def two_columns(tmp_path: Path) -> str:
 def test_several_columns_and_predictions_at_sizes(tmp_path: Path) -> None:
     words = (two_columns(tmp_path), "--x", "enc", "--x", "dec", "--y", "y", "--law", "additive", "--interval", "0.9")
     content = run_json(*words, "--at", "86M,4096k", "--at", " 1e9 , 1G ")
-    assert list(content) == ["fits", "predictions", "warnings"]
-    assert content["fits"]["x"] == ["enc", "dec"]
+    assert content["x"] == ["enc", "dec"]
     first, second = content["predictions"]
-    assert list(first) == ["law", "group", "x", "value", "low", "high"]
+    assert list(first) == ["x", "value", "low", "high"]
     assert (first["x"], second["x"]) == ({"enc": 86e6, "dec": 4.096e6}, {"enc": 1e9, "dec": 1e9})
     assert first["low"] < first["value"] < first["high"]
     assert first["value"] == pytest.approx(2 + 300 * 86e6**-0.4 + 900 * 4.096e6**-0.5, rel=0.05)
-    assert "predictions" not in run_json(*words)
+    alone = run_json(*words)
+    assert {name: part for name, part in content.items() if name in alone} == alone
     text = run(*words, "--at", "86M,4096k")
     for said in ("x_1 = enc, x_2 = dec", "exponent_2", "0.9 interval of one more run", "8.6e+07", "4.096e+06"):
         assert said in text
@@ -81,26 +81,38 @@ def test_several_columns_and_predictions_at_sizes(tmp_path: Path) -> None:
 
 def test_the_average_of_all_laws_predicts_when_none_is_named() -> None:
     content = run_json(PUBLISHED, "--x", "E", "--y", "rFID", *IMAGENET, "--at", "65536", "--at", "1024")
-    assert len(content["fits"]) > 2
-    assert [row["law"] for row in content["predictions"]] == ["average", "average"]
-    assert [row["x"] for row in content["predictions"]] == [{"E": 65536.0}, {"E": 1024.0}]
-    assert all(row["low"] < row["value"] < row["high"] for row in content["predictions"])
-    far = run_json(PUBLISHED, "--x", "E", "--y", "rFID", *IMAGENET, "--at", "1T")
+    average, *fits = content
+    assert len(fits) > 2
+    assert average["law"] == "average"
+    assert [row["x"] for row in average["predictions"]] == [{"E": 65536.0}, {"E": 1024.0}]
+    assert all(row["low"] < row["value"] < row["high"] for row in average["predictions"])
+    far = run_json(PUBLISHED, "--x", "E", "--y", "rFID", *IMAGENET, "--at", "1T")[0]
     assert far["warnings"]
     shown = run(PUBLISHED, "--x", "E", "--y", "rFID", *IMAGENET, "--at", "1T")
     assert all(warning in shown for warning in far["warnings"])
+
+
+def test_a_named_law_is_not_believed_far_out() -> None:
+    words = (PUBLISHED, "--x", "E", "--y", "rFID", "--law", "power", *IMAGENET)
+    said = {size: run_json(*words, "--at", size)["warnings"] for size in ("1T", "8192", "1")}
+    far, near, below = ([one for one in told if "nothing speaks for" in one] for told in said.values())
+    assert near == []
+    assert "E = 1e+12: more than 4 times the largest size" in far[0]
+    assert "E = 1: less than 1/4 of the smallest size" in below[0]
+    assert far[0] in run(*words, "--at", "1T")
 
 
 def test_groups_that_share_a_parameter() -> None:
     words = (PUBLISHED, "--x", "E", "--y", "rFID", "--law", "power", "--by", "dataset", "--at", "4096")
     content = run_json(*words, "--shared", "exponent")
     apart = run_json(*words)
-    first, second = content["fits"]
+    first, second = content
     assert first["parameters"]["exponent"] == second["parameters"]["exponent"]
     assert first["parameters"]["scale"] != second["parameters"]["scale"]
-    alone = [one["parameters"]["exponent"]["value"] for one in apart["fits"]]
+    alone = [one["parameters"]["exponent"]["value"] for one in apart]
     assert min(alone) < first["parameters"]["exponent"]["value"] < max(alone)
-    assert [row["group"] for row in content["predictions"]] == ["coco2017_val_5k", "imagenet1k_val_50k"]
+    assert [one["group"] for one in content] == ["coco2017_val_5k", "imagenet1k_val_50k"]
+    assert all(one["predictions"][0]["x"] == {"E": 4096.0} for one in content)
     assert "group" in run(*words)
 
 

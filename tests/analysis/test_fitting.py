@@ -137,6 +137,13 @@ def test_the_optimum_is_where_the_parabola_turns() -> None:
     assert said(straight, "the curve turns at x = ", "not certain")
 
 
+def test_a_turn_beyond_the_sizes_is_no_optimum_and_is_said() -> None:
+    z = np.log2(E)
+    found = one(table_of((z - z.max() - 3) ** 2 + 0.01 * np.cos(z)), law="quadratic")
+    assert found.optimum is None
+    assert said(found, "the curve turns at x = ", "outside the sizes measured (256 to 65536)")
+
+
 def test_seeds_are_averaged_and_counted_once() -> None:
     """Three seeds of each size that agree with one another say no more about the law than one of them."""
     base = noisy(size=0.2)

@@ -41,7 +41,7 @@ def _covered(law: Law, truth: Array, noise: float, sets: int) -> tuple[float, fl
     return _share(wide, np.log(y[:, -1])), _share(plain, np.log(y[:, -1]))
 
 
-@pytest.mark.parametrize(("name", "sets"), [("power", 300), ("power_floor", 80)])
+@pytest.mark.parametrize(("name", "sets"), [("power", 300), ("power_floor", 40)])
 def test_a_true_law_is_not_widened(name: str, sets: int) -> None:
     law = LAWS[name]
     truth = law.value({"floor": 1.0, "scale": 40.0, "exponent": 0.4}, np.append(X, AHEAD * X[-1]))

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from analysis.table import load_table, numeric_points, select
@@ -38,6 +40,9 @@ def test_a_byte_order_mark_is_no_part_of_a_column(tmp_path: Path) -> None:
         ("empty.csv", b"", "cannot read a table as csv"),
         ("header.csv", b"E,rfid\n", "no rows"),
         ("ragged.csv", b"a,b\n1,2\n1,2,3\n", "cannot read a table as csv"),
+        ("surplus.csv", b"a,b\n1,2,3\n4,5,6\n", "more cells than its header"),
+        ("twice.csv", b"a,b,b\n1,2,3\n", "two columns have the name 'b'"),
+        ("twice.json", b'[{"a": 1, "a": 2}]', "two columns have the name 'a'"),
         ("semicolons.csv", b"a;b\n1,5;2\n", "separated by ';'"),
         ("tabs.csv", b"a\tb\n1\t2\n", "separated by tabs"),
         ("latin.csv", b"a\n\xff\xfe\xe9\n", "cannot read a table as csv"),
@@ -52,6 +57,18 @@ def test_unusable_files_are_table_errors(tmp_path: Path, name: str, content: byt
         (tmp_path / name).write_bytes(content)
     with pytest.raises(TableError, match=says):
         load_table(tmp_path / name)
+
+
+def test_two_columns_of_one_name_are_refused_in_parquet_too(tmp_path: Path) -> None:
+    twice = pa.table([[1, 2], [3, 4]], names=["a", "a"])
+    pq.write_table(twice, tmp_path / "t.parquet")
+    with pytest.raises(TableError, match="two columns have the name 'a'"):
+        load_table(tmp_path / "t.parquet")
+
+
+def test_columns_without_names_are_no_repeats(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(",E,\n0,1,2\n1,3,4\n")
+    assert load_table(tmp_path / "t.csv")["E"].tolist() == [1, 3]
 
 
 def test_a_folder_is_not_a_table(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_bands_are_the_intervals_of_the_fit(axes: Axes, trials, level: float) ->
     scaling_curve([Series("", table, found)], axes, x=X, y="rfid", level=level)
     for alpha, kind in ((CONFIDENCE_ALPHA, "confidence"), (PREDICTION_ALPHA, "prediction")):
         corners = band_of(axes, alpha)
-        for x in np.unique(corners[:, 0])[[5, 60, -5]]:
+        for x in np.unique(corners[:, 0])[[5, 30, -5]]:
             ends = found.predict([x], interval=level, kind=kind)
             drawn = corners[corners[:, 0] == x, 1]
             assert (drawn.min(), drawn.max()) == pytest.approx((ends["low"][0], ends["high"][0]), rel=1e-9)
@@ -173,6 +173,14 @@ def test_one_point_one_group_twenty_groups_five_thousand_points_and_none(trials,
     assert len(many) == 5040
     assert len(points_of(cloud.axes[0])) == len(many)
     assert len(rendered(cloud, "svg")) < 2_000_000
+
+
+def test_of_two_hundred_groups_the_legend_names_some_and_counts_the_others(trials, faults, texts) -> None:
+    many = [Series(f"lr {i}", trials(("S",), seeds=1).assign(psnr=lambda t, i=i: t["psnr"] + i)) for i in range(200)]
+    figure = panel(lambda axes: scaling_curve(many, axes, x=X, y="psnr"))
+    assert faults(figure) == []
+    assert "and 173 more, not named" in texts(figure)
+    assert figure.get_figheight() < 6
 
 
 def test_the_same_table_gives_the_same_bytes(trials) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.next_trials.answer import hours_shown
 from sweeps.grid import Trial
 from sweeps.planning import make_plan
 from sweeps.store import Store
@@ -85,6 +86,13 @@ def test_a_start_then_a_plan_whose_spec_holds_exactly_its_trials(spec: Path, tmp
     plan = make_plan(written, store)
     assert {trial.id for trial in plan.trials} == {trial["trial"] for trial in second["trials"]}
     assert len(plan.missing()) == sum(len(trial.stages) for trial in plan.trials)
+
+
+@pytest.mark.parametrize(
+    ("hours", "words"), [(2.7e-6, "0.0097 s"), (0.0, "0"), (0.25, "0.25"), (12.345, "12.3"), (123456.7, "123457")]
+)
+def test_hours_are_said_as_a_person_says_them(hours: float, words: str) -> None:
+    assert hours_shown(hours) == words
 
 
 def test_people_see_trials_hours_intervals_and_where_the_hours_come_from(spec: Path, tmp_path: Path) -> None:

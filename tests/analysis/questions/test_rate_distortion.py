@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.interpolate import PchipInterpolator
 from scipy.spatial import ConvexHull
 
 from analysis.published_tables import published
 from analysis.questions import rate_distortion
-from analysis.questions.bjontegaard import decreasing, lower_hull, mean_rate_difference
+from analysis.questions.bjontegaard import decreasing, lower_hull, mean_rate_difference, monotone_area
 from tokscale.errors import TableError
 
 
@@ -22,6 +23,14 @@ def test_parallel_curves_differ_by_their_shift_exactly() -> None:
     line = (np.array([0.0, 1.0, 2.0]), np.array([3.0, 2.0, 1.0]))
     other = (np.array([0.9, 1.4, 2.9]), np.array([2.5, 2.0, 0.5]))
     assert mean_rate_difference(line, other) == pytest.approx((0.4, 1.0, 2.5))
+
+
+def test_the_area_below_a_monotone_cubic_is_scipys() -> None:
+    rng = np.random.default_rng(1)
+    for n in (2, 3, 4, 9):
+        x, y = np.cumsum(rng.uniform(0.1, 2, n)), np.cumsum(rng.normal(0.5, 1, n))
+        low, high = np.sort(rng.uniform(x[0], x[-1], 2))
+        assert monotone_area(x, y, low, high) == pytest.approx(PchipInterpolator(x, y).integrate(low, high), abs=1e-12)
 
 
 def test_curves_that_share_no_distortion_are_not_compared() -> None:

@@ -62,7 +62,10 @@ def test_vitok_answers(pages: dict[str, Any]) -> None:
     head = pages["vitok"].text["head"]
     resolved, in_vain = head.split("Asked, and not resolved by these points")
     assert re.search(r"CFG scale 1\.5, patch 16: gFID is best, 6\.12, at E = 3487 \[\d+, \d+\]", resolved)
-    assert "CFG scale 1.5: gFID: no interior optimum is resolved" in in_vain
+    assert re.search(
+        r"CFG scale 1\.5: gFID is best, 7\.65, at E = 4897 \[\d+, \d+\] \(a parabola in log x taken", resolved
+    )
+    assert "CFG scale 3: gFID: no interior optimum is resolved" in in_vain
     assert re.search(r"doubling of Decoder parameters, PSNR gets better: 0\.15 dB \[", resolved)
     assert "doubling of Encoder parameters, a change of rFID is not resolved" in in_vain
     assert "no seed was repeated" in pages["vitok"].text["limits"]
