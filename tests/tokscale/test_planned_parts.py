@@ -26,6 +26,17 @@ def test_a_gigatok_trial_is_planned_with_all_its_stages():
     assert parse(TrialConfig, config.model_dump(mode="json")) == config
 
 
+def test_small_convolutions_are_in_the_label_and_in_the_number_of_cells():
+    convolution = {"channels": 16, "multipliers": [1, 2, 2]}
+    small = {"kind": "gigatok", "encoder": "nano", "decoder": "micro", "layout": "2d", "tokens": 4096,
+             "convolution": convolution, "bottleneck": {"kind": "lfq", "bits": 12}}  # fmt: skip
+    config = written(small)
+    assert cost.label(config) == "gigatok nano-micro 2d conv16/4 n4096 lfq12"
+    assert cost.trial_sizes(config)["codebook_size"] == 4096
+    for stage in stages_of(config):
+        assert cost.stage_cost(stage.kind, config).flops > 0
+
+
 def test_losses_without_weight_take_no_part():
     weightless = written({}, perceptual={"weight": 0}, gan={"weight": 0}, semantic={"weight": 0})
     assert cost.trial_sizes(weightless)["training_only_params"] == 0

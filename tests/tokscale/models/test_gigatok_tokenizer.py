@@ -56,8 +56,8 @@ def test_every_layout_and_bottleneck_trains_all_its_weights(layout, bottleneck):
 
 
 @pytest.mark.parametrize("preset", presets.GIGATOK)
-def test_every_preset_runs_in_both_layouts(preset):
-    for layout in ("1d", "2d"):
+def test_every_preset_runs_in_the_layouts_that_the_paper_has_it_in(preset):
+    for layout in ("1d", "2d")[: 1 if preset.startswith("X") else 2]:
         config = GigaTokTokenizer(kind="gigatok", encoder=preset, decoder=preset, layout=layout, tokens=64)
         with torch.device("meta"):
             tokenizer = build_tokenizer(config, 128)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tokscale import presets
-from tokscale.config import FSQBottleneck, KLBottleneck, VitTokenizer, VQBottleneck
+from tokscale.config import FSQBottleneck, KLBottleneck, LFQBottleneck, VitTokenizer, VQBottleneck
 from tokscale.errors import ConfigError
 from tokscale.models.tokenizer import build_tokenizer
 
@@ -14,6 +14,7 @@ BOTTLENECKS = [
     KLBottleneck(channels=16),
     VQBottleneck(kind="vq", codebook_size=64, code_dim=8),
     FSQBottleneck(kind="fsq", levels=(8, 5, 4)),
+    LFQBottleneck(kind="lfq", bits=6),
 ]
 SMALL = ["pico", "nano", "micro", "mini"]
 kinds = pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=lambda config: config.kind)
