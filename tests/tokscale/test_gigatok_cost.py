@@ -18,6 +18,7 @@ from tokscale.config import (
     SemanticLoss,
     TrialConfig,
 )
+from tokscale.formulas import tokenizer_blocks
 from tokscale.models.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
 from tokscale.models.tokenizer import build_tokenizer
 
@@ -141,6 +142,9 @@ def test_small_tokenizers_cost_what_the_counter_sees(layout, tokens, bottleneck)
     with torch.device("meta"):
         tokenizer = build_tokenizer(config, 32).eval()
     assert cost.tokenizer_params(config, 32) == tokenizer.sizes
+    blocks = [sum(map(torch.numel, block.parameters())) for half in (tokenizer.encoder, tokenizer.decoder)
+              for block in half.transformer.blocks]  # fmt: skip
+    assert tokenizer_blocks(config) == (sum(blocks), max(blocks))
     flops, sizes = cost.tokenizer_flops(config, 32), cost.bottleneck_sizes(config, 32)
     assert tokenizer.num_latent_tokens == sizes["bottleneck_tokens"] == tokens
     assert tokenizer.bottleneck.encoder_channels == cost.bottleneck_numbers(config.bottleneck).encoder_channels
