@@ -53,7 +53,7 @@ class AdaptiveNorm(nn.Module):
         self.scale = nn.Linear(seen, channels)
         self.bias = nn.Linear(seen, channels)
         # It starts near a plain group norm. From scales near 0, as torch's linear layers give them, a small 1D
-        # tokenizer learned nothing in 500 steps where it now halves its error in 300.
+        # tokenizer learned nothing in 500 steps at a rate of 2e-3; now it explains half of the variance after 300.
         nn.init.ones_(self.scale.bias)
 
     def forward(self, x: Tensor, entered: Tensor) -> Tensor:
