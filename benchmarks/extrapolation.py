@@ -286,8 +286,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=50, help="simulated data sets for each law and number of points")
     arguments = parser.parse_args()
     curves = load(arguments.curves)
-    clusters = len({curve.cluster for curve in curves})
-    machine = platform.processor() or platform.machine()
+    machine, clusters = platform.processor() or platform.machine(), len({curve.cluster for curve in curves})
     print(f"{date.today()}, {machine}, {os.cpu_count()} cores, NumPy {np.__version__}")
     print(f"{len(curves)} curves in {clusters} clusters, resampled {RESAMPLES} times")
     for part in (errors, intervals, settings):

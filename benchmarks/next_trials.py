@@ -181,6 +181,16 @@ def simulated(
     return draw
 
 
+def joint(rng: np.random.Generator) -> Sweep:
+    """Five encoders by five decoders, whose hours grow with the parameters of both."""
+    form, wanted = law_named("additive", 2), read_target("y at encoder=4e9, decoder=4e9")
+    x = np.array([part.ravel() for part in np.meshgrid(*[np.geomspace(1e7, 1e9, 5)] * 2)])
+    y, truth = (form.value(JOINT, sizes) for sizes in (x, np.array(wanted.at)[:, None]))
+    return Sweep(form, wanted, x, y * np.exp(0.02 * rng.standard_normal(25)), x.sum(axis=0), float(np.log(truth[0])))
+
+
+VALLEY = {"floor": 2.0, "scale": 300.0, "exponent": 0.8, "rise_scale": 2e-4, "rise_exponent": 0.9}
+JOINT = {"floor": 1.0, "scale_1": 300.0, "exponent_1": 0.4, "scale_2": 900.0, "exponent_2": 0.4}
 SWEEPS: dict[str, Callable[[np.random.Generator], Sweep]] = {
     "ViTok fig 2, rFID at E=128k": vitok("rFID", "rFID at E=131072", "power"),
     "ViTok fig 2, PSNR at E=128k": vitok("PSNR", "PSNR at E=131072", "semilog"),
@@ -191,6 +201,8 @@ SWEEPS: dict[str, Callable[[np.random.Generator], Sweep]] = {
     "semilog, slope": simulated("semilog", {"intercept": 1.0, "slope": 2.0}, "slope of y over x", 0.5, 0.7),
     "parabola, optimum": simulated("quadratic", {"intercept": 40.0, "slope": -6.0, "curvature": 0.25},
                                    "optimum of y over x", 0.5, 0.7),
+    "valley, optimum": simulated("valley", VALLEY, "optimum of y over x", 0.02, 0.7),
+    "additive, value at 4x": joint,
     "bent power law, value at 1x": simulated("power", {"scale": 3e3, "exponent": 0.8}, "y at x=65536", 0.1, 0.7, 0.3),
 }  # fmt: skip
 POLICIES: dict[str, Callable[[Sweep, int, np.random.Generator], list[list[int]]]] = {

@@ -100,9 +100,9 @@ def test_a_bootstrap_of_too_many_points_is_not_begun() -> None:
 
 def test_checkpoints_of_runs_are_resampled_by_run_however_many_there_are() -> None:
     rng = np.random.default_rng(0)
-    run = np.repeat(np.arange(12), 60)
-    x = 10 ** rng.uniform(3, 6, 720)
-    y = (2 + 300 * x**-0.5) * np.exp(0.05 * rng.standard_normal(12)[run] + 0.01 * rng.standard_normal(720))
+    run = np.repeat(np.arange(12), 120)
+    x = 10 ** rng.uniform(3, 6, 1440)
+    y = (2 + 300 * x**-0.5) * np.exp(0.05 * rng.standard_normal(12)[run] + 0.01 * rng.standard_normal(1440))
     found = one(pd.DataFrame({"x": x, "y": y, "trial": run}), law="power_floor", intervals="bootstrap")
     alone = one(pd.DataFrame({"x": x, "y": y}), law="power_floor")
     assert found.draws is not None

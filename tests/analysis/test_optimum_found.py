@@ -106,7 +106,7 @@ def test_no_random_start_leads_lower(name: str, columns: int, kind: str) -> None
     found = solve(task)
     assert np.isfinite(found.coordinates).all()
     assert found.cost[0] == pytest.approx(task.cost(found.coordinates)[0], rel=1e-12)
-    best = best_of_scipy(task, rng, 12)
+    best = best_of_scipy(task, rng, 9)
     assert found.cost[0] <= best * (1 + 1e-9) + least_excess(task)
 
 
@@ -124,7 +124,7 @@ def test_no_random_start_leads_lower_on_published_points(name: str, table: str, 
     points = published(table)[[x, y]].dropna()
     law = law_named(name)
     task = problem(law, points[x].to_numpy(float)[None], points[y].to_numpy(float)[None])
-    best = best_of_scipy(task, np.random.default_rng(len(name)), 12)
+    best = best_of_scipy(task, np.random.default_rng(len(name)), 9)
     assert solve(task).cost[0] <= best * (1 + 1e-9) + least_excess(task)
 
 
