@@ -17,11 +17,14 @@ from sweeps.resources import Allocator
 from sweeps.spec import load_spec
 from sweeps.store import Store
 from tokscale import cost
-from tokscale.config import AutoregressiveProbe, LossesConfig, TrialConfig
+from tokscale.config import AutoregressiveProbe, ClassifierTeacher, LossesConfig, TrialConfig
 from tokscale.parsing import parse
 
 SPECS = Path(str(files("sweeps") / "specs"))
-STUDIES = ["vitok-bottleneck", "vitok-scaling", "gigatok-sizes", "gigatok-layout"]
+STUDIES = [
+    "vitok-bottleneck", "vitok-scaling", "gigatok-sizes", "gigatok-layout", "gigatok-halves", "gigatok-alignment",
+    "gigatok-entropy", "gigatok-codebook", "gigatok-probes",
+]  # fmt: skip
 H100, A100, V100 = 200e12, 120e12, 40e12
 """FLOP/s that training is assumed to reach; docs/costs.md says why"""
 
@@ -107,8 +110,11 @@ def test_the_ladder_is_that_of_gigatok_table_9():
 
 
 def test_both_studies_of_gigatok_share_their_stages():
-    sizes, layouts = ({stage.key for trial in trials(name) for stage in trial.stages} for name in STUDIES[2:])
-    assert len(sizes & layouts) == 3 * 5
+    sizes, layouts = ({stage.key for trial in trials(name) for stage in trial.stages} for name in STUDIES[2:4])
+    assert len(sizes & layouts) == 3 * 6
+    probed = {stage.key for trial in trials("gigatok-probes") for stage in trial.stages if stage.kind == "tokenizer"}
+    assert len(probed) == 3
+    assert probed <= sizes
 
 
 # --- against the hours that the papers print ---
@@ -142,3 +148,18 @@ def test_llamagen_takes_the_gpu_hours_of_its_authors(size, published_hours, rati
 def test_gigatok_s_hours_on_v100s_are_missed():
     # 170 hours on 64 V100 for 343 M parameters: an eighth of what they should reach. Nothing in the count explains it.
     assert planned("L", V100) / (64 * 170) == pytest.approx(0.13, abs=0.01)
+
+
+# --- small forms ---
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if name.startswith("gigatok")])
+def test_a_small_form_needs_no_weights_and_no_more_than_half_an_hour_of_a_laptop(name, tmp_path):
+    plan = make_plan(SPECS / f"{name}.yaml", Store(tmp_path), small=True)
+    flops = sum(plan.costs[key].flops for key in plan.stages)
+    assert flops < 150e12, "two cores at 40 GFLOP/s"
+    for trial in plan.trials:
+        config = trial.config
+        assert (config.data.kind, config.losses.perceptual, config.losses.gan) == ("procedural", None, None)
+        assert config.losses.semantic is not None
+        assert isinstance(config.losses.semantic.features, ClassifierTeacher)
