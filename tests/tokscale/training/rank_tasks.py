@@ -36,12 +36,17 @@ def signalled_without_room():
     signalled()
 
 
+def signalled_early():
+    """As ``signalled``, after the first step."""
+    signalled()
+
+
 def signalled_later():
     """As ``signalled``, for a run that has gone on from there."""
     signalled()
 
 
-signalled_later.step = 6
+signalled_early.step, signalled_later.step = 1, 6
 
 
 def loader_signalled():

@@ -172,12 +172,13 @@ def test_a_run_is_the_plain_loop(prepared):
 
 
 def test_two_ranks_and_passes_of_whole_groups_are_one_process(prepared, assert_close):
-    alone, together, passes = prepared("alone"), prepared("together"), prepared("passes")
+    alone, together, passes, shared = (prepared(name) for name in ("alone", "together", "passes", "shared"))
     run(str(alone.path), progress_seconds=0.0)
-    step = Step(together, 2, micro_batch=6)  # rounded down to a group of 4
-    assert step.finish() == [0, 0], step.output
+    for folder, layout in ((together, {}), (shared, {"shard": True})):
+        step = Step(folder, 2, micro_batch=6, **layout)  # rounded down to a group of 4
+        assert step.finish() == [0, 0], step.output
     run(str(passes.path), micro_batch=8, progress_seconds=0.0)
-    for other in (together, passes):
+    for other in (together, passes, shared):
         assert_close(other, alone)
         for line, expected in zip(lines_of(other), lines_of(alone), strict=True):
             assert line.keys() == expected.keys()
@@ -231,6 +232,17 @@ def test_ranks_that_are_stopped_go_on_as_one(prepared, assert_close):
     assert [path.name for path in together.checkpoints.iterdir()] == [f"{STEP * 16:015d}"]
     run(str(together.path), micro_batch=4)
     assert_close(together, alone)
+
+
+def test_parts_of_before_the_discriminator_joined_are_gone_on_from(prepared, assert_close):
+    alone, shared = prepared("alone"), prepared("shared")
+    run(str(alone.path))
+    step = Step(shared, 2, events={0: rank_tasks.signalled_early}, shard=True)
+    assert step.finish() == [1, 0], step.output
+    step = Step(shared, 2, job="78", shard=True)
+    assert step.finish() == [0, 0], step.output
+    assert read_record(shared.path).provenance["attempts"] == 2
+    assert_close(shared, alone)
 
 
 # --- records ---
