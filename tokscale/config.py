@@ -200,8 +200,19 @@ class TrialConfig(TrialSections):
         """Hold sections against one another; an impossible pair raises ``ValueError`` with both values."""
         self.tokenizer.check(self.data.resolution)
         self.losses.check(self.data.resolution, self.tokenizer.decoder.depth, getattr(self.data, "classes", None))
+        self._check_codes()
         if self.latents.augment != "none" and not getattr(self.data, "flip", False):
             raise ValueError(f"latents.augment {self.latents.augment} mirrors images: it takes photographs with "
                              "data.flip (the classes of procedural images differ by orientation)")  # fmt: skip
         if self.linear_probe is not None and self.probe is None:
             raise ValueError("a linear_probe classifies features of the probe, and probe is null")
+
+    def _check_codes(self) -> None:
+        """Raise ``ValueError`` for more codes than training has latents."""
+        codes, images = self.tokenizer.bottleneck.codes, self.training.images
+        tokens = self.tokenizer.latent_tokens(self.data.resolution)
+        if codes is not None and codes > tokens * images:
+            raise ValueError(
+                f"tokenizer.bottleneck has {codes:,} codes, which {images:,} training.images of {tokens} tokens cannot "
+                f"fill: at most {tokens * images:,}"
+            )

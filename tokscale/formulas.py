@@ -57,14 +57,14 @@ def _vq(config: VQBottleneck) -> BottleneckNumbers:
 
 def _fsq(config: FSQBottleneck) -> BottleneckNumbers:
     channels, label = len(config.levels), ".".join(map(str, config.levels))
-    return BottleneckNumbers(channels, channels, math.prod(config.levels), 0, 0, f"fsq{label}")
+    return BottleneckNumbers(channels, channels, config.codes, 0, 0, f"fsq{label}")
 
 
 def _lfq(config: LFQBottleneck) -> BottleneckNumbers:
     bits, together = config.bits, config.entropy_bits
     groups = [min(together, bits - start) for start in range(0, bits, together)]
     entropy = sum(3 * 2 * 2**group for group in groups) if config.entropy_weight > 0 else 0
-    return BottleneckNumbers(bits, bits, 2**bits, 0, 0, f"lfq{bits}", entropy)
+    return BottleneckNumbers(bits, bits, config.codes, 0, 0, f"lfq{bits}", entropy)
 
 
 _BOTTLENECKS: dict[type, Callable[[Any], BottleneckNumbers]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validator
@@ -63,6 +64,10 @@ class KLBottleneck(Config):
     weight: NonNegative = 1e-3
     """of the KL divergence, averaged over the latent's dimensions, against the mean pixel loss"""
 
+    @property
+    def codes(self) -> None:
+        """A continuous latent has none."""
+
 
 class VQBottleneck(Config):
     """Nearest of K learned, l2-normalised codes (van den Oord et al. 2017; Yu et al. 2022), as in GigaTok."""
@@ -80,12 +85,22 @@ class VQBottleneck(Config):
     entropy_temperature: Positive = Field(default=0.01, json_schema_extra={"since": "0.2"})
     """of the softmax over codes that the entropies are taken of"""
 
+    @property
+    def codes(self) -> int:
+        """Values that a latent may have."""
+        return self.codebook_size
+
 
 class FSQBottleneck(Config):
     """Finite scalar quantisation (Mentzer et al. 2023): channel i is rounded to one of levels[i] values."""
 
     kind: Literal["fsq"]
     levels: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (8, 8, 8, 6, 5)
+
+    @property
+    def codes(self) -> int:
+        """Values that a latent may have."""
+        return math.prod(self.levels)
 
 
 class LFQBottleneck(Config):
@@ -101,6 +116,11 @@ class LFQBottleneck(Config):
     """of the softmax over codes that the entropies are taken of"""
     entropy_bits: Natural = 18
     """bits whose joint entropy H(code) is exact; of more bits, the entropies of so many at a time are added"""
+
+    @property
+    def codes(self) -> int:
+        """Values that a latent may have."""
+        return 1 << self.bits
 
 
 BottleneckConfig = Annotated[

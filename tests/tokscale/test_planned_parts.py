@@ -72,6 +72,14 @@ def test_what_cannot_be_is_refused_in_words(tokenizer, losses, words):
         written(tokenizer, **losses)
 
 
+def test_more_codes_than_training_has_latents_are_refused():
+    tokenizer = {"kind": "gigatok", "bottleneck": {"kind": "vq"}}
+    few = {"data": {"resolution": 256}, "training": {"images": 63, "batch_size": 1}, "tokenizer": tokenizer}
+    with pytest.raises(ConfigError, match="16,384 codes, which 63 training.images of 256 tokens cannot fill"):
+        parse(TrialConfig, few)
+    assert parse(TrialConfig, {**few, "training": {"images": 64, "batch_size": 1}}).tokenizer.bottleneck.codes == 16384
+
+
 def test_later_fields_at_their_defaults_change_no_identity():
     def ids(config):
         return [stage.id for stage in stages_of(config)]

@@ -32,6 +32,7 @@ def run(context: Context) -> Measures:
     config = parse(TokenizerStage, context.config)
     images = open_images(config.data, "train")
     _check_validation(open_images(config.data, "validation"))
+    _check_codes(config, images)
     torch.manual_seed(seed_for("initialisation", config.seed))
     tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
     task = TokenizerTask(tokenizer, config, config.seed, _teacher(config, context))
@@ -97,6 +98,15 @@ def _check_validation(images: ImageSet) -> None:
     if images.size is not None and images.size < MIN_MEASURED:
         raise DataError("too few validation images to measure on", where=images.reference, given=str(images.size),
                         allowed=f"{MIN_MEASURED} or more")  # fmt: skip
+
+
+def _check_codes(config: TokenizerStage, images: ImageSet) -> None:
+    """Refuse a codebook that these images cannot fill, however often they are seen."""
+    codes, tokens = config.tokenizer.bottleneck.codes, config.tokenizer.latent_tokens(config.data.resolution)
+    if codes is not None and images.size is not None and codes > images.size * tokens:
+        raise DataError("the codebook is larger than the data can fill", where=images.reference,
+                        given=f"{codes:,} codes, {images.size:,} images of {tokens} tokens",
+                        allowed=f"at most {images.size * tokens:,} codes")  # fmt: skip
 
 
 def load_tokenizer(record: Record, folder: StageFolder, device: torch.device) -> tuple[Tokenizer, TokenizerStage]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sweeps.grid import expand
 from sweeps.spec import load_spec
 from sweeps.store import Store
+from tokscale.config import TrialConfig
 from tokscale.data.latents import LatentSpec
-from tokscale.errors import StoreError
+from tokscale.errors import DataError, StoreError
+from tokscale.parsing import parse
 from tokscale.record import read_record
+from tokscale.stage import stages_of
 from tokscale.stages import run
 from tokscale.stages.probe import WEIGHTS, check_same_tokens, load_probe
 
@@ -65,3 +69,21 @@ def test_a_probe_of_other_tokens_than_the_tokenizers_is_one_message():
             StoreError, match=r"other tokens than the tokenizer has\n.*here\n.*16 tokens \(4 x 4\) of 32"
         ):
             check_same_tokens(spec, other, "here")
+
+
+def test_a_codebook_larger_than_the_images_can_fill_is_refused_before_training(tmp_path):
+    for split, count in (("train", 40), ("val", 32)):
+        for label in ("a", "b"):
+            folder = tmp_path / "images" / split / label
+            folder.mkdir(parents=True)
+            for number in range(count // 2):
+                Image.new("RGB", (16, 16), (number, 0, 0)).save(folder / f"{number}.png")
+    trial = parse(TrialConfig, {
+        "data": {"kind": "image_folder", "root": str(tmp_path / "images"), "resolution": 16},
+        "tokenizer": {"encoder": "pico", "decoder": "pico", "patch": 8, "bottleneck": {"kind": "lfq", "bits": 8}},
+        "training": {"images": 400, "batch_size": 8}, "probe": None,
+    })  # fmt: skip
+    folder = Store(tmp_path / "runs").prepare(stages_of(trial)[0])
+    with pytest.raises(DataError, match=r"larger than the data can fill\n(.*\n)*.*256 codes, 40 images of 4 tokens"):
+        run(str(folder.path))
+    assert not folder.checkpoints.exists()
