@@ -2,9 +2,9 @@
 
 The global batch is part of what a trial is and never changes. A stage gets the fewest GPUs that finish it within one
 job's time limit, since each further one adds waiting for the others; its share of the batch on one GPU is cut into
-micro-batches that fit into the memory. A model whose weights, gradients and moments do not fit one GPU has its
-transformer blocks shared out among as many as it takes. Resources come in few sizes (times and memory are rounded up to
-powers of two), so that the stages of a sweep fall into few arrays.
+micro-batches that fit into the memory; a stage of which not even one image fits saves memory (``sweeps.layouts``).
+Resources come in few sizes (times and memory are rounded up to powers of two), so that the stages of a sweep fall into
+few arrays.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 
 from slurm.executor import Resources
 from slurm.profiles import ClusterProfile
+from sweeps.layouts import Layout, layout_on, layouts
 from sweeps.planning import Plan
 from sweeps.store import StageState, Store
 from tokscale.cost import StageCost, label
@@ -47,8 +48,8 @@ class Allocation:
 
     resources: Resources
     micro_batch: int | None
-    shard: bool
-    """whether the transformer blocks are shared out among the GPUs"""
+    layout: Layout
+    """how the stage fits the memory of each GPU"""
     gpus: int
     hours: float | None
     gpu_hours: float | None
@@ -58,7 +59,7 @@ class Allocation:
     def arguments(self) -> dict[str, Any]:
         """What the stage's function needs to know of it."""
         arguments: dict[str, Any] = {} if self.micro_batch is None else {"micro_batch": self.micro_batch}
-        return {**arguments, "shard": True} if self.shard else arguments
+        return arguments | {name: True for name in ("shard", "recompute") if getattr(self.layout, name)}
 
 
 class Rates:
@@ -131,14 +132,14 @@ class Allocator:
         self._check_fits(kind, cost, key)
         nodes, per_node = self._devices(kind, cost)
         devices = nodes * per_node
-        shard = not self._fits(cost.fixed_bytes, cost)
-        fixed = cost.shared_bytes(devices) if shard else cost.fixed_bytes
-        micro_batch = self._micro_batch(cost, devices, fixed)
-        hours = self._hours(kind, cost, devices)
+        layout = layout_on(cost, devices, self._budget())
+        assert layout is not None, "the number of devices was chosen so that it fits"
+        micro_batch = self._micro_batch(cost, devices, layout)
+        hours = self._hours(kind, cost, devices, layout)
         resources = Resources(
             gpus=per_node if self.on_gpus else 0,
             cpus=per_node * (self.profile.cpus_per_gpu or (CPUS_PER_GPU if self.on_gpus else 1)),
-            memory_gb=self._memory_gb(cost, fixed, devices, per_node, micro_batch),
+            memory_gb=self._memory_gb(cost, layout, devices, per_node, micro_batch),
             nodes=nodes,
             tasks=per_node,
             minutes=self._minutes(hours),
@@ -146,7 +147,7 @@ class Allocator:
         device_hours = None if hours is None else hours * devices
         price = self.profile.cost_per_gpu_hour
         paid = None if device_hours is None or price is None else device_hours * price
-        return Allocation(resources, micro_batch, shard, devices, hours, device_hours, paid)
+        return Allocation(resources, micro_batch, layout, devices, hours, device_hours, paid)
 
     def _budget(self) -> float | None:
         """Bytes that a stage may use on one device; None where the profile does not say."""
@@ -156,33 +157,20 @@ class Allocator:
         memory = self.profile.memory_per_gpu_gb
         return None if memory is None else (memory - HOST_GB) * 2**30
 
-    def _fits(self, fixed: int, cost: StageCost) -> bool:
-        """Whether one device takes so many bytes and a single image."""
-        budget = self._budget()
-        return budget is None or fixed + cost.image_bytes <= budget
-
-    def _fits_on(self, cost: StageCost, devices: int) -> bool:
-        """Whether each of some devices takes its part of a stage, which shares out its blocks if it must."""
-        if self._fits(cost.fixed_bytes, cost):
-            return True
-        return bool(cost.blocks_bytes) and devices > 1 and self._fits(cost.shared_bytes(devices), cost)
-
     def _check_fits(self, kind: str, cost: StageCost, key: str) -> None:
         most = max((math.prod(one) for one in self._choices(cost.batch)), default=1) if cost.batch else 1
-        if not self._fits_on(cost, most):
-            budget = self._budget() or 0.0
-            shares = most > 1 and bool(cost.blocks_bytes)
-            least = (cost.shared_bytes(most) if shares else cost.fixed_bytes) + cost.image_bytes
-            among = f", blocks shared out among {most}" if shares else ""
+        if layout_on(cost, most, self._budget()) is None:
+            budget, last = self._budget() or 0.0, layouts(cost, most)[-1]
+            saved = f", blocks shared out among {most}" * last.shard + ", activations recomputed" * last.recompute
             total = self.profile.gpu_memory_gb if self.on_gpus else self.profile.memory_per_gpu_gb
             what = "GPU memory" if self.on_gpus else "memory of one process"
             needed, mend = (
-                (f"weights, gradients, moments{among} and a single image", "a smaller size") if cost.batch
+                (f"weights, gradients, moments and a single image{saved}", "a smaller size") if cost.batch
                 else ("a batch of images that are coded or sampled", "a smaller size or generation.batch_size")
             )  # fmt: skip
             raise UsageError(
                 f"a {kind} stage does not fit into the {what} of cluster {self.profile.name!r}", where=self._label(key),
-                given=f"{least / 2**30:.2g} GB for {needed}",
+                given=f"{last.least_bytes / 2**30:.2g} GB for {needed}",
                 allowed=f"{max(budget, 0.0) / 2**30:.2g} GB, what {total:g} GB leave; {mend}, or a `where:`",
             )  # fmt: skip
 
@@ -198,9 +186,10 @@ class Allocator:
         target = TARGET_HOURS if self.profile.max_minutes is None else self.profile.max_minutes / 60
         chosen = (1, 1)
         for chosen in self._choices(cost.batch):
-            if not self._fits_on(cost, math.prod(chosen)):
+            layout = layout_on(cost, math.prod(chosen), self._budget())
+            if layout is None:
                 continue
-            hours = self._hours(kind, cost, math.prod(chosen))
+            hours = self._hours(kind, cost, math.prod(chosen), layout)
             if hours is None or TIME_MARGIN * hours <= target:
                 break
         return chosen
@@ -218,22 +207,22 @@ class Allocator:
         fitting = [one for one in found if math.prod(one) <= most and batch % math.prod(one) == 0]
         return sorted(fitting, key=lambda one: (math.prod(one), one[0]))
 
-    def _micro_batch(self, cost: StageCost, devices: int, fixed: int) -> int | None:
+    def _micro_batch(self, cost: StageCost, devices: int, layout: Layout) -> int | None:
         """Images of one forward pass on one device; None when the whole share fits."""
         budget = self._budget()
         if not cost.batch or budget is None or not cost.image_bytes:
             return None
         share = cost.batch // devices
-        fitting = max(1, int((budget - fixed) / cost.image_bytes))
+        fitting = max(1, int((budget - layout.fixed_bytes) / layout.image_bytes))
         passes = math.ceil(share / fitting)
         return None if passes == 1 else math.ceil(share / passes)
 
-    def _hours(self, kind: str, cost: StageCost, devices: int) -> float | None:
+    def _hours(self, kind: str, cost: StageCost, devices: int, layout: Layout) -> float | None:
         rate = self.rates.of(kind)
         if rate is None:
             return None
         start = 0.0 if kind in self.rates.measured else START_SECONDS  # a measured rate has it in it
-        return (start + cost.flops / (rate * devices)) / 3600
+        return (start + layout.work * cost.flops / (rate * devices)) / 3600
 
     def _minutes(self, hours: float | None) -> int | None:
         """A time limit with room for what the estimate does not know, from a ladder of doublings."""
@@ -245,7 +234,7 @@ class Allocator:
         return min(minutes, self.profile.max_minutes or minutes)
 
     def _memory_gb(
-        self, cost: StageCost, fixed: int, devices: int, per_node: int, micro_batch: int | None
+        self, cost: StageCost, layout: Layout, devices: int, per_node: int, micro_batch: int | None
     ) -> float | None:
         """Host memory of one node: what the profile gives each GPU; without GPUs, what the stage needs."""
         if self.profile.memory_per_gpu_gb is not None:
@@ -253,7 +242,7 @@ class Allocator:
         if self.on_gpus:
             return None
         images = micro_batch or (cost.batch // devices if cost.batch else 0)
-        needed = fixed + images * cost.image_bytes if cost.batch else cost.memory_bytes
+        needed = layout.fixed_bytes + images * layout.image_bytes if cost.batch else cost.memory_bytes
         return float(2 ** math.ceil(math.log2(HOST_GB + 1.2 * needed / 2**30))) * per_node
 
 

@@ -11,8 +11,6 @@ from collections.abc import Callable
 
 from tokscale.config import (
     AutoregressiveProbe,
-    OptimizationConfig,
-    TransformerSize,
     TrialConfig,
     VitTokenizer,
     stand_in_teacher,
@@ -22,7 +20,6 @@ from tokscale.formulas import (
     bottleneck_sizes,
     classifier_flops,
     classifier_params,
-    gigatok_halves_of,
     probe_blocks,
     probe_feature_flops,
     probe_flops,
@@ -35,6 +32,15 @@ from tokscale.formulas import (
 )
 from tokscale.gigatok_formulas import widest_floats
 from tokscale.labels import decoder_name, encoder_name, label
+from tokscale.memory import (
+    checkpointed_bytes,
+    kept_by_blocks,
+    kept_by_tokenizer,
+    size_of_float,
+    spared_by_recomputing,
+    trained_bytes,
+    widest,
+)
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
 from tokscale.stage_cost import StageCost
 from tokscale.training_cost import (
@@ -72,46 +78,6 @@ _ASSUMED_SCALES = 6  # that a search for guidance tries: both neighbours of wher
 _MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
 
 
-# --- memory ---
-
-
-def _size_of_float(training: OptimizationConfig) -> int:
-    return 2 if training.precision == "bf16" else 4
-
-
-def _saved(size: TransformerSize, hidden: int, tokens: int) -> int:
-    """Floats that a transformer of SwiGLU blocks keeps of one image for its backward pass.
-
-    In each block a token leaves 11 vectors of the width (inputs and outputs of two norms; queries, keys and values;
-    rotated queries and keys; attention's output, twice) and 4 of the SwiGLU's hidden width.
-    """
-    return tokens * size.depth * (11 * size.width + 4 * hidden)
-
-
-def _saved_by_tokenizer(trial: TrialConfig) -> int:
-    """Floats that a tokenizer keeps of one image for its backward pass."""
-    tokenizer, resolution = trial.tokenizer, trial.data.resolution
-    if isinstance(tokenizer, VitTokenizer):
-        halves = (tokenizer.encoder, tokenizer.decoder)
-        return sum(_saved(half, vit_mlp_width(half.width), _tokens(trial)) for half in halves)
-    return sum(half.kept for half in gigatok_halves_of(tokenizer, resolution))
-
-
-def _working(size: TransformerSize, hidden: int, images: int, tokens: int) -> int:
-    """Bytes of the widest moment of a forward pass without gradients: inside a SwiGLU."""
-    return 4 * images * tokens * (2 * size.width + 4 * hidden)
-
-
-def _trained(params: int, training: OptimizationConfig) -> int:
-    """Bytes of weights, gradients and AdamW's two moments, and of bf16 copies of the weights under autocast."""
-    return params * (18 if training.precision == "bf16" else 16)
-
-
-def _checkpointed(params: int) -> int:
-    """Bytes on disk: two checkpoints are kept while a third is written (weights and moments), then the weights."""
-    return params * (3 * 12 + 4)
-
-
 # --- stages ---
 
 
@@ -138,7 +104,7 @@ def _coding(trial: TrialConfig, images: int) -> int:
     weights = 4 * tokenizer_params(tokenizer, resolution)["tokenizer_params"]
     if isinstance(tokenizer, VitTokenizer):
         halves = (tokenizer.encoder, tokenizer.decoder)
-        return weights + max(_working(half, vit_mlp_width(half.width), images, _tokens(trial)) for half in halves)
+        return weights + max(widest(half, vit_mlp_width(half.width), images, _tokens(trial)) for half in halves)
     return weights + 4 * images * widest_floats(tokenizer.convolution, resolution)
 
 
@@ -153,9 +119,11 @@ def _teacher_stage(trial: TrialConfig) -> StageCost:
     params, flops = classifier_params(teacher, classes), classifier_flops(teacher, resolution, classes)
     training = teacher_training(teacher)
     tokens = (resolution // teacher.patch) ** 2
-    each = _size_of_float(training) * _saved(teacher.size, vit_mlp_width(teacher.size.width), tokens)
+    each = size_of_float(training) * kept_by_blocks(teacher.size, vit_mlp_width(teacher.size.width), tokens)
     passes = 3 * training_images(training) + _validation_images(trial)
-    return StageCost(float(flops * passes), _trained(params, training), each, teacher.batch_size, _checkpointed(params))
+    return StageCost(
+        float(flops * passes), trained_bytes(params, training), each, teacher.batch_size, checkpointed_bytes(params)
+    )
 
 
 def _probe_params(trial: TrialConfig) -> int:
@@ -168,13 +136,14 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     losses, training = loss_sizes(trial), trial.training
     kept = tokenizer_params(trial.tokenizer, trial.data.resolution)["tokenizer_params"]
     trained = kept + losses.trained_params
-    each = _size_of_float(training) * (_saved_by_tokenizer(trial) + losses.kept)
+    each = size_of_float(training) * (kept_by_tokenizer(trial) + losses.kept)
     each += 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
-    fixed = _trained(trained, training) + 4 * losses.frozen_params
+    fixed = trained_bytes(trained, training) + 4 * losses.frozen_params
     blocks, block = tokenizer_blocks(trial.tokenizer)
     flops = tokenizer_training_flops(trial) + _watching_flops(trial)
-    return StageCost(flops, fixed, each, training.batch_size, _checkpointed(trained),
-                     _trained(blocks, training), 4 * block)  # fmt: skip
+    recomputed = each - size_of_float(training) * spared_by_recomputing(trial)
+    return StageCost(flops, fixed, each, training.batch_size, checkpointed_bytes(trained),
+                     trained_bytes(blocks, training), 4 * block, recomputed)  # fmt: skip
 
 
 def _watching_flops(trial: TrialConfig) -> float:
@@ -211,13 +180,13 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
     params = _probe_params(trial)
-    each = _size_of_float(probe.training) * _saved(probe.size, gpt_mlp_width(probe.size.width), tokens)
+    each = size_of_float(probe.training) * kept_by_blocks(probe.size, gpt_mlp_width(probe.size.width), tokens)
     each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * training_images(probe.training)
-    fixed = _trained(params, probe.training)
+    fixed = trained_bytes(params, probe.training)
     blocks, block = probe_blocks(probe)
-    return StageCost(flops, fixed, each, probe.training.batch_size, _checkpointed(params),
-                     _trained(blocks, probe.training), 4 * block)  # fmt: skip
+    return StageCost(flops, fixed, each, probe.training.batch_size, checkpointed_bytes(params),
+                     trained_bytes(blocks, probe.training), 4 * block)  # fmt: skip
 
 
 def _generation_stage(trial: TrialConfig) -> StageCost:
@@ -246,7 +215,7 @@ def _linear_probe_stage(trial: TrialConfig) -> StageCost:
     widths = probe.size.width + bottleneck_numbers(tokenizer.bottleneck).latent_dim  # of both kinds of features
     classified = 3 * 2 * widths * (classes_of(trial) or ASSUMED_CLASSES) * config.epochs * config.images
     memory = 4 * _probe_params(trial) + _coding(trial, _MEASURED_AT_ONCE)
-    memory += _working(probe.size, gpt_mlp_width(probe.size.width), _MEASURED_AT_ONCE, _tokens(trial))
+    memory += widest(probe.size, gpt_mlp_width(probe.size.width), _MEASURED_AT_ONCE, _tokens(trial))
     return StageCost(float(images * each + classified), memory, 0, 0, images * 4 * (widths + 2))
 
 

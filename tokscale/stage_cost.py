@@ -26,6 +26,9 @@ class StageCost(NamedTuple):
     block_bytes: int = 0
     """of the largest block's weights: where blocks are shared out, a device has one or two of them whole at a time"""
 
+    recomputed_bytes: int = 0
+    """what ``image_bytes`` become where blocks make their activations again in the backward pass; 0: they cannot"""
+
     def shared_bytes(self, devices: int) -> int:
         """What ``fixed_bytes`` become on each of several devices that share out the blocks.
 

@@ -58,11 +58,13 @@ def activation(channels: int, positions: int) -> Tally:
 def attention(width: int, tokens: int, memory: int | None = None) -> Tally:
     """Attention of tokens to themselves, or to ``memory`` tokens: four projections with biases and the two products.
 
-    Scores are not kept: fused attention makes them again.
+    What is kept are the input, queries, keys, values, and what is mixed of them; not the scores, which fused attention
+    makes again, nor the memory, which is somebody else's.
     """
     seen = tokens if memory is None else memory
-    projections = [linear(width, width, count) for count in (tokens, seen, seen, tokens)]
-    return total(projections) + Tally(0, 4 * tokens * seen * width, (tokens + 2 * seen) * width)
+    projections = total(linear(width, width, count) for count in (tokens, seen, seen, tokens))
+    products = 4 * tokens * seen * width
+    return Tally(projections.params, projections.flops + products, (3 * tokens + 2 * seen) * width)
 
 
 def mlp(width: int, hidden: int, tokens: int) -> Tally:

@@ -62,8 +62,8 @@ def test_the_share_fits_and_adds_up_to_the_global_batch(plan, memory, per_node, 
                 allocator(profile, plan).of(key)
             continue
         made = allocator(profile, plan).of(key)
-        assert made.shard == (cost.fixed_bytes + cost.image_bytes > usable)
-        fixed = cost.shared_bytes(made.gpus) if made.shard else cost.fixed_bytes
+        assert made.layout.shard == (cost.fixed_bytes + cost.image_bytes > usable)
+        fixed = cost.shared_bytes(made.gpus) if made.layout.shard else cost.fixed_bytes
         asked = made.resources
         assert asked.gpus == asked.tasks <= per_node
         assert asked.nodes * asked.gpus == made.gpus <= per_node * nodes
@@ -110,7 +110,7 @@ def test_a_model_too_large_for_one_gpu_is_shared_out_among_as_many_as_it_takes(t
     key = key_of(large, "tokenizer")
     profile = dataclasses.replace(H100, tflops=None)
     whole = allocator(dataclasses.replace(profile, gpu_memory_gb=141), large).of(key)
-    assert (whole.gpus, whole.shard, "shard" in whole.arguments) == (1, False, False)
+    assert (whole.gpus, whole.layout.shard, "shard" in whole.arguments) == (1, False, False)
     shared = allocator(dataclasses.replace(profile, gpu_memory_gb=40), large).of(key)
     assert (shared.gpus, shared.arguments["shard"]) == (2, True)
     with pytest.raises(UsageError, match="shared out among 8"):

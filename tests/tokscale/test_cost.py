@@ -211,20 +211,6 @@ def test_flops_of_stages_follow_their_budgets():
     assert cost.stage_cost("probe", trial).flops == pytest.approx(probed)
 
 
-def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not():
-    small_and_large = []
-    for batch in (32, 64):
-        training, probe = TrainingConfig(batch_size=batch), AutoregressiveProbe(training={"batch_size": batch})
-        taught = LossesConfig(semantic=SemanticLoss(features=ClassifierTeacher(kind="classifier", batch_size=batch)))
-        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe, losses=taught,
-                            linear_probe=LinearProbeConfig())  # fmt: skip
-        small_and_large.append([cost.stage_cost(kind, trial) for kind in KINDS])
-    for kind, small, large in zip(KINDS, *small_and_large, strict=True):
-        assert (small.fixed_bytes, small.image_bytes) == (large.fixed_bytes, large.image_bytes)
-        trains = kind in ("teacher", "tokenizer", "probe")
-        assert (small.batch, large.batch, small.image_bytes > 0) == ((32, 64, True) if trains else (0, 0, False))
-
-
 def test_networks_beside_the_tokenizer_cost_their_passes():
     training = TrainingConfig(images=1000, batch_size=100)
     plain = TrialConfig(data=ProceduralData(resolution=64), tokenizer=vit(patch=8), training=training)
@@ -289,36 +275,6 @@ def test_disk_of_latents_is_that_of_their_arrays(bottleneck):
     arrays = LatentSpec(kind, (8, 8), 64, numbers.latent_dim, numbers.codebook_size).arrays(images).values()
     expected = sum(dtype.itemsize * torch.Size(shape).numel() for shape, dtype in arrays)
     assert cost.stage_cost("latents", trial).disk_bytes == expected
-
-
-def saved_bytes(tokenizer, images, bf16):
-    """Bytes that autograd keeps of a forward pass besides the parameters."""
-    own, storages, alive = {parameter.data_ptr() for parameter in tokenizer.parameters()}, {}, []
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        reconstruction, result, _ = tokenizer(images)
-        error = (reconstruction.float() - images).square().mean() + sum(result.losses.values())
-    assert error.isfinite()
-    return sum(storages.values())
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize(("size", "patch", "resolution"), [("nano", 2, 32), ("micro", 4, 64), ("tiny", 4, 32)])
-def test_memory_of_training_is_what_autograd_saves(precision, size, patch, resolution):
-    training = TrainingConfig(batch_size=4, precision=precision)
-    trial = TrialConfig(data=ProceduralData(resolution=resolution), tokenizer=vit(size, size, patch), training=training)
-    tokenizer = build_tokenizer(trial.tokenizer, resolution)
-    saved = saved_bytes(tokenizer, torch.rand(4, 3, resolution, resolution), precision == "bf16")
-    expected = cost.stage_cost("tokenizer", trial).memory_bytes - 16 * tokenizer.sizes["tokenizer_params"]
-    assert expected == pytest.approx(saved, rel=0.15)
 
 
 def test_cost_needs_no_torch():

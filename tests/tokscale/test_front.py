@@ -10,9 +10,9 @@ from tokscale import front
 
 SURFACE = {
     "quickstart": "--runs --workers",
-    "run": "spec --runs --workers --cluster",
-    "plan": "spec --cluster --runs --json",
-    "submit": "spec --cluster --dry-run --runs --json",
+    "run": "spec --runs --workers --cluster --small",
+    "plan": "spec --cluster --runs --small --json",
+    "submit": "spec --cluster --dry-run --runs --small --json",
     "status": "sweep --runs --watch -w --json",
     "logs": "sweep trial --kind --rank --lines -n --follow -f --runs",
     "cancel": "sweep trial --where --runs",
@@ -26,6 +26,7 @@ SURFACE = {
     "report": "sweep --runs --published --format --style --output -o",
     "presets": "--json",
     "schema": "",
+    "weights": "action names --to --json",
 }
 
 

@@ -75,7 +75,7 @@ def test_what_cannot_be_is_refused_in_words(tokenizer, losses, words):
 def test_more_codes_than_training_has_latents_are_refused():
     tokenizer = {"kind": "gigatok", "bottleneck": {"kind": "vq"}}
     few = {"data": {"resolution": 256}, "training": {"images": 63, "batch_size": 1}, "tokenizer": tokenizer}
-    with pytest.raises(ConfigError, match="16,384 codes, which 63 training.images of 256 tokens cannot fill"):
+    with pytest.raises(ConfigError, match=r"16,384 codes, which 63 training\.images of 256 tokens cannot fill"):
         parse(TrialConfig, few)
     assert parse(TrialConfig, {**few, "training": {"images": 64, "batch_size": 1}}).tokenizer.bottleneck.codes == 16384
 

@@ -35,6 +35,7 @@ def run(context: Context) -> Measures:
     _check_codes(config, images)
     torch.manual_seed(seed_for("initialisation", config.seed))
     tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
+    tokenizer.checkpoint_blocks(context.runtime.recompute)
     task = TokenizerTask(tokenizer, config, config.seed, _teacher(config, context))
     sizes = {**tokenizer.sizes, "training_only_params": task.training_only_params}
     planned = cost.tokenizer_params(config.tokenizer, config.data.resolution)

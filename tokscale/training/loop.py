@@ -43,6 +43,7 @@ class Runtime:
     loader_workers: int | None = None  # None: none on a processor, up to 8 beside a GPU
     micro_batch: int | None = None  # images of one rank that pass at once; None: its whole share of the batch
     shard: bool = False  # whether ranks share out the transformers' blocks, for a model that fits no single device
+    recompute: bool = False  # whether the activations of a tokenizer's blocks are made again in the backward pass
 
     @property
     def device(self) -> torch.device:

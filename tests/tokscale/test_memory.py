@@ -1,0 +1,97 @@
+"""Memory of training by formula against what autograd keeps, as it is and with activations made again."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tokscale import cost
+from tokscale.config import (
+    AutoregressiveProbe,
+    ClassifierTeacher,
+    GigaTokTokenizer,
+    KLBottleneck,
+    LinearProbeConfig,
+    LossesConfig,
+    ProceduralData,
+    SemanticLoss,
+    TrainingConfig,
+    TrialConfig,
+    VitTokenizer,
+)
+from tokscale.models.tokenizer import build_tokenizer
+from tokscale.stage import KINDS
+
+
+def vit(encoder="S", decoder="B", patch=16):
+    return VitTokenizer(encoder=encoder, decoder=decoder, patch=patch, bottleneck=KLBottleneck(channels=16))
+
+
+def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not():
+    small_and_large = []
+    for batch in (32, 64):
+        training, probe = TrainingConfig(batch_size=batch), AutoregressiveProbe(training={"batch_size": batch})
+        taught = LossesConfig(semantic=SemanticLoss(features=ClassifierTeacher(kind="classifier", batch_size=batch)))
+        trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe, losses=taught,
+                            linear_probe=LinearProbeConfig())  # fmt: skip
+        small_and_large.append([cost.stage_cost(kind, trial) for kind in KINDS])
+    for kind, small, large in zip(KINDS, *small_and_large, strict=True):
+        assert (small.fixed_bytes, small.image_bytes) == (large.fixed_bytes, large.image_bytes)
+        trains = kind in ("teacher", "tokenizer", "probe")
+        assert (small.batch, large.batch, small.image_bytes > 0) == ((32, 64, True) if trains else (0, 0, False))
+
+
+def saved_bytes(tokenizer, images, bf16):
+    """Bytes that autograd keeps of a forward pass besides the parameters."""
+    own, storages, alive = {parameter.data_ptr() for parameter in tokenizer.parameters()}, {}, []
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            storages[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)
+        return tensor
+
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+        reconstruction, result, _ = tokenizer(images)
+        error = (reconstruction.float() - images).square().mean() + sum(result.losses.values())
+    assert error.isfinite()
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(("size", "patch", "resolution"), [("nano", 2, 32), ("micro", 4, 64), ("tiny", 4, 32)])
+def test_memory_of_training_is_what_autograd_saves(precision, size, patch, resolution):
+    training = TrainingConfig(batch_size=4, precision=precision)
+    trial = TrialConfig(data=ProceduralData(resolution=resolution), tokenizer=vit(size, size, patch), training=training)
+    tokenizer = build_tokenizer(trial.tokenizer, resolution)
+    saved = saved_bytes(tokenizer, torch.rand(4, 3, resolution, resolution), precision == "bf16")
+    expected = cost.stage_cost("tokenizer", trial).memory_bytes - 16 * tokenizer.sizes["tokenizer_params"]
+    assert expected == pytest.approx(saved, rel=0.15)
+
+
+SMALL = {"channels": 16, "multipliers": [1, 2, 2]}
+TOKENIZERS = [
+    vit("mini", "tiny", 4),
+    *(
+        GigaTokTokenizer(kind="gigatok", encoder="mini", decoder="tiny", layout=layout, tokens=64, convolution=SMALL,
+                         bottleneck=KLBottleneck(channels=8))
+        for layout in ("1d", "2d")
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=["vit", "1d", "2d"])
+def test_recomputing_spares_what_blocks_keep_but_for_their_inputs_and_one_block(tokenizer):
+    trial = TrialConfig(data=ProceduralData(resolution=32), tokenizer=tokenizer, training=TrainingConfig(batch_size=4))
+    module, images = build_tokenizer(tokenizer, 32), torch.rand(4, 3, 32, 32)
+    saved = saved_bytes(module, images, False)
+    module.checkpoint_blocks()
+    outside = saved_bytes(module, images, False)  # inputs of blocks are held by whoever makes them again
+    blocks = (saved - outside) / 4
+    inputs = 4 * 64 * sum(half.depth * half.width for half in (tokenizer.encoder, tokenizer.decoder))
+    widths = tokenizer.encoder.depth * tokenizer.encoder.width / tokenizer.decoder.width + tokenizer.decoder.depth
+    found = cost.stage_cost("tokenizer", trial)
+    assert found.image_bytes == pytest.approx(saved / 4, rel=0.15)
+    assert found.image_bytes - found.recomputed_bytes == pytest.approx(blocks - inputs - blocks / widths, rel=0.15)

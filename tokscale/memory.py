@@ -1,0 +1,71 @@
+"""Memory and disk of training, by formula: estimates, held in tests against what autograd keeps.
+
+Floats are counted for one image; how many bytes one takes depends on the precision.
+"""
+
+from __future__ import annotations
+
+from tokscale.config import OptimizationConfig, TransformerSize, TrialConfig, VitTokenizer
+from tokscale.formulas import gigatok_halves_of
+from tokscale.gigatok_formulas import block as gigatok_block
+from tokscale.presets import vit_mlp_width
+
+
+def size_of_float(training: OptimizationConfig) -> int:
+    """Bytes of what layers keep for the backward pass."""
+    return 2 if training.precision == "bf16" else 4
+
+
+def kept_by_blocks(size: TransformerSize, hidden: int, tokens: int) -> int:
+    """Floats that a transformer of SwiGLU blocks keeps of one image for its backward pass.
+
+    In each block a token leaves 11 vectors of the width (inputs and outputs of two norms; queries, keys and values;
+    rotated queries and keys; attention's output, twice) and 4 of the SwiGLU's hidden width.
+    """
+    return tokens * size.depth * (11 * size.width + 4 * hidden)
+
+
+def kept_by_tokenizer(trial: TrialConfig) -> int:
+    """Floats that a tokenizer keeps of one image for its backward pass."""
+    tokenizer, resolution = trial.tokenizer, trial.data.resolution
+    if isinstance(tokenizer, VitTokenizer):
+        halves, tokens = (tokenizer.encoder, tokenizer.decoder), tokenizer.latent_tokens(resolution)
+        return sum(kept_by_blocks(half, vit_mlp_width(half.width), tokens) for half in halves)
+    return sum(half.kept for half in gigatok_halves_of(tokenizer, resolution))
+
+
+def spared_by_recomputing(trial: TrialConfig) -> int:
+    """Floats of an image that need not be kept when each block keeps its input alone, but for the block at work."""
+    tokenizer = trial.tokenizer
+    saved, largest = 0, 0
+    for half, queries, memory in _block_shapes(trial):
+        if isinstance(tokenizer, VitTokenizer):
+            block = kept_by_blocks(half, vit_mlp_width(half.width), queries) // half.depth
+        else:
+            block = gigatok_block(half.width, queries, memory, tokenizer.layout).kept
+        saved += half.depth * (block - queries * half.width)
+        largest = max(largest, block)
+    return max(0, saved - largest)
+
+
+def _block_shapes(trial: TrialConfig) -> list[tuple[TransformerSize, int, int]]:
+    """Of both halves: size, tokens that pass through the blocks, and tokens that these look at."""
+    tokenizer = trial.tokenizer
+    tokens = tokenizer.latent_tokens(trial.data.resolution)
+    cells = tokens if isinstance(tokenizer, VitTokenizer) else tokenizer.cells(trial.data.resolution)
+    return [(tokenizer.encoder, tokens, cells), (tokenizer.decoder, cells, tokens)]
+
+
+def widest(size: TransformerSize, hidden: int, images: int, tokens: int) -> int:
+    """Bytes of the widest moment of a forward pass without gradients: inside a SwiGLU."""
+    return 4 * images * tokens * (2 * size.width + 4 * hidden)
+
+
+def trained_bytes(params: int, training: OptimizationConfig) -> int:
+    """Bytes of weights, gradients and AdamW's two moments, and of bf16 copies of the weights under autocast."""
+    return params * (18 if training.precision == "bf16" else 16)
+
+
+def checkpointed_bytes(params: int) -> int:
+    """Bytes on disk: two checkpoints are kept while a third is written (weights and moments), then the weights."""
+    return params * (3 * 12 + 4)
