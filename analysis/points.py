@@ -15,8 +15,10 @@ from tokscale.errors import TableError
 from tokscale.record import COLUMNS
 
 # Fréchet distances in different features, or to different reference sets, are different quantities.
-_FRECHET = ("rfid", "rfd", "gfid", "gfd")
+_GENERATED = ("gfid", "gfd", "gfid_inf", "gfd_inf")
+_FRECHET = ("rfid", "rfd", *_GENERATED)
 _FRECHET_APART = ("features", "reference")
+_OWN = "generation_reference"
 # Other measures stay comparable in kind, but one curve through such a mixture may describe none of its parts.
 _DOUBTFUL = {
     "ris": ("features",),
@@ -39,20 +41,33 @@ def check_mixture(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     warnings = []
     for name in columns:
         if str(name).lower() in _FRECHET:
-            for apart in _FRECHET_APART:
-                if values := _mixed(table, apart):
+            seen, against = measured_against(table, name)
+            for apart in ("features", against):
+                if values := _mixed(seen, apart):
                     raise TableError(
                         f"{name} was measured with different {apart}, which one fit may not mix",
                         given=values,
                         allowed=f"--by {apart}, or --where \"{apart} == '...'\"",
                     )
-            warnings += _not_given(table, _FRECHET_APART)
+            warnings += _not_given(seen, ("features", against))
         for doubtful in _DOUBTFUL.get(str(name).lower(), ()):
             if doubtful not in columns and (values := _mixed(table, doubtful)):
                 warnings.append(f"{name} is compared across different {doubtful}: {values}")
     if values := _mixed(table, "dataset"):
         warnings.append(f"rows of different data sets together: {values}")
     return warnings
+
+
+def measured_against(table: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, str]:
+    """The table and its column that says what a Fréchet distance was measured against, row by row.
+
+    Samples have a column of their own where some were measured against another set than reconstructions; where it is
+    empty, both had one.
+    """
+    if _OWN not in table.columns or str(measure).lower() not in _GENERATED:
+        return table, "reference"
+    same = table["reference"] if "reference" in table.columns else None
+    return (table if same is None else table.assign(**{_OWN: table[_OWN].fillna(same)})), _OWN
 
 
 def _mixed(table: pd.DataFrame, name: str) -> str:

@@ -112,7 +112,7 @@ STYLES: dict[str, Any] = {
 }
 
 # A Fréchet distance means nothing without its feature network, so its axis always names it.
-FRECHET = frozenset({"rfid", "rfd", "rfvd", "gfid", "gfd", "gfvd"})
+FRECHET = frozenset({"rfid", "rfd", "rfvd", "gfid", "gfd", "gfid_inf", "gfd_inf", "gfvd"})
 
 
 @dataclass(frozen=True)

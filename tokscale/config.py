@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Tag, model_validator
 
 from tokscale.fields import (
+    MIN_EXTRAPOLATED,
     MIN_MEASURED,
     Config,
     Count,
@@ -19,6 +20,7 @@ from tokscale.fields import (
     Measured,
     NonNegative,
     Positive,
+    ReferenceSet,
     Seed,
     kind_of,
     parse_count,
@@ -166,8 +168,14 @@ DataConfig = Annotated[
 class EvaluationConfig(Config):
     """How reconstructions and samples are measured."""
 
-    features: Literal["random-conv"] = "random-conv"
+    features: Literal["random-conv", "inception-tf2015"] = "random-conv"
+    """network of Fréchet distances: random-conv, a stand-in (rfd, gfd); inception-tf2015, the network of published
+    FIDs and Inception scores (rfid, ris, gfid, gis), whose weights are a file: `tokscale weights list`"""
     pictures: Annotated[int, Field(ge=1, le=64)] = 8
+    reference: ReferenceSet = Field(default="validation", json_schema_extra={"since": "0.2"})
+    """of reconstructions: validation, the originals; or the path of an .npz in ADM's format"""
+    extrapolate: bool = Field(default=False, json_schema_extra={"since": "0.2"})
+    """whether the Fréchet distance of samples is also extrapolated to infinitely many (gfid_inf, gfd_inf)"""
 
 
 # --- a trial ---
@@ -206,6 +214,9 @@ class TrialConfig(TrialSections):
                              "data.flip (the classes of procedural images differ by orientation)")  # fmt: skip
         if self.linear_probe is not None and self.probe is None:
             raise ValueError("a linear_probe classifies features of the probe, and probe is null")
+        few = self.generation is not None and self.generation.images < MIN_EXTRAPOLATED
+        if self.evaluation.extrapolate and few:
+            raise ValueError(f"evaluation.extrapolate needs generation.images of {MIN_EXTRAPOLATED} or more")
 
     def _check_codes(self) -> None:
         """Raise ``ValueError`` for more codes than training has latents."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field
 
 _SUFFIXES = {"": 1, "k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
@@ -40,6 +40,12 @@ def _no_truth(value: object) -> object:
     return value
 
 
+def _reference(value: str) -> str:
+    if value != "validation" and not value.endswith(".npz"):
+        raise ValueError("a reference is `validation`, or the path of an .npz file")
+    return value
+
+
 def kind_of(default: str) -> Discriminator:
     """Tells the members of a union apart by the word under ``kind``; a mapping without one is of the default kind."""
 
@@ -51,6 +57,8 @@ def kind_of(default: str) -> Discriminator:
 
 MIN_MEASURED = 4
 """images below which there is no covariance worth the name, nor a third neighbour for precision and recall"""
+MIN_EXTRAPOLATED = 20
+"""images below which no line through Fréchet distances of subsets is drawn"""
 
 Count = Annotated[int, BeforeValidator(parse_count), Field(gt=0, lt=2**53)]
 CountOrZero = Annotated[int, BeforeValidator(parse_count), Field(ge=0, lt=2**53)]
@@ -60,3 +68,5 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Natural = Annotated[int, Field(gt=0)]
+ReferenceSet = Annotated[str, AfterValidator(_reference)]
+"""what images are measured against: `validation`, the validation set, or the path of a file in ADM's format"""

@@ -6,7 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, Tag, model_validator
 
-from tokscale.fields import Config, Count, Fraction, Measured, Natural, NonNegative, Positive, kind_of, parse_count
+from tokscale.fields import (
+    Config,
+    Count,
+    Fraction,
+    Measured,
+    Natural,
+    NonNegative,
+    Positive,
+    ReferenceSet,
+    kind_of,
+    parse_count,
+)
 from tokscale.tokenizer_config import GptSize
 from tokscale.training_config import OptimizationConfig
 
@@ -104,6 +115,9 @@ class GenerationConfig(Config):
     cfg_search: CfgSearch | None = Field(default=None, json_schema_extra={"since": "0.2"})
     temperature: Positive = 1.0
     batch_size: Count = 64
+    reference: ReferenceSet = Field(default="validation", json_schema_extra={"since": "0.2"})
+    """of samples: validation, the validation set; or the path of an .npz in ADM's format, such as
+    VIRTUAL_imagenet256_labeled.npz, with statistics, images or both"""
 
     @model_validator(mode="after")
     def _reachable(self) -> GenerationConfig:

@@ -55,7 +55,7 @@ _ENTRIES = (
     Weights("vgg16", "https://download.pytorch.org/models/vgg16-397923af.pth", 553,
             "losses.perceptual and the measure lpips", "BSD-3-Clause (torchvision); trained on ImageNet"),
     Weights("inception-tf2015", f"{_RELEASES}/weights-inception-2015-12-05-6726825d.pth", 96,
-            "FID and Inception score as in the literature; no stage takes them yet",
+            "evaluation.features: FID and Inception score as in the literature",
             "Apache-2.0 (TensorFlow models); trained on ImageNet"),
     *(_dinov2(letter, size, registers) for registers in (False, True) for letter, size in _DINO_MEGABYTES.items()),
     Weights("i3d", "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1", 51,

@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.figures import Series, split
 from analysis.figures.series import finite
 from analysis.fitting import Fit, fit
+from analysis.points import measured_against
 from analysis.style import FRECHET, axis_label
 from tokscale.errors import TableError
 
@@ -106,7 +107,8 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
     # Across the plane the question is one of bottleneck kinds; decoders of one kind are pooled there.
     by = varying(points, ("dataset", "data.resolution", "bottleneck") if question.kind == ANY else SEPARATE)
     if question.y in FRECHET:  # different features or reference sets are different measures
-        by += varying(points, ("features", "reference"))
+        points, against = measured_against(points, question.y)
+        by += varying(points, ("features", against))
     series, reasons = [], {}
     for label, rows in split(points, by):
         found, reason = _fit(rows, question)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tokscale.errors import ConfigError, one_of
+from tokscale.metrics import inception
 from tokscale.metrics.random_conv import RandomConv
 
 
@@ -22,6 +23,10 @@ class FeatureNetwork:
     note: str
     smallest: int
     """pixels a side below which the network has nothing to see"""
+    distance: str = "fd"
+    """end of the columns of its Fréchet distances: ``fid`` of Inception alone, else ``fd``"""
+    logits: Callable[[Tensor], Tensor] | None = None
+    """features (b, d) -> (b, classes), for the Inception score"""
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -43,14 +48,25 @@ class FeatureNetwork:
         return features
 
 
+def _inception() -> FeatureNetwork:
+    network = inception.open_inception()
+    return FeatureNetwork(
+        inception.NAME, network.dim, network, network.note, smallest=1, distance="fid", logits=network.logits
+    )
+
+
 # The word in a spec -> the network. A new one is a file beside this one and a line here.
 NETWORKS: dict[str, Callable[[], FeatureNetwork]] = {
     "random-conv": lambda: FeatureNetwork("random-conv", RandomConv.dim, RandomConv(), RandomConv.note, smallest=16),
+    inception.NAME: _inception,
 }
 
 
 def open_features(name: str, device: torch.device | str = "cpu") -> FeatureNetwork:
-    """The feature network of that name, in evaluation mode on that device; an unknown name raises ``ConfigError``."""
+    """The feature network of that name, in evaluation mode on that device.
+
+    An unknown name raises ``ConfigError``; one whose weights are absent or damaged, ``WeightsError``.
+    """
     if name not in NETWORKS:
         raise ConfigError("no such features", where="evaluation.features", given=name, allowed=one_of(NETWORKS, name))
     network = NETWORKS[name]()

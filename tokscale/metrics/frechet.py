@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tokscale.errors import DataError, DivergedError
+from tokscale.fields import MIN_EXTRAPOLATED
 from tokscale.record import write_atomically
 
 Array = NDArray[np.float64]
@@ -153,9 +154,14 @@ def frechet_distance(a: Gaussian | FeatureStatistics, b: Gaussian | FeatureStati
     The value is biased: two samples of one distribution are at a positive distance that falls about as d / n, so only
     distances at equal numbers of images compare (Chong & Forsyth 2020; ``frechet_distance_infinity`` extrapolates).
     """
-    a, b = _gaussian(a), _gaussian(b)
+    a = _gaussian(a)
+    return _distance(a, _factor(a.covariance), _gaussian(b))
+
+
+def _distance(a: Gaussian, factor: Array, b: Gaussian) -> float:
+    """Fréchet distance of two Gaussians, of the first of which the factor is known already."""
     assert a.mean.shape == b.mean.shape, "features of different networks cannot be compared"
-    overlap = np.linalg.svd(_factor(a.covariance).T @ _factor(b.covariance), compute_uv=False).sum()
+    overlap = np.linalg.svd(factor.T @ _factor(b.covariance), compute_uv=False).sum()
     step = a.mean - b.mean
     distance = step @ step + np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap
     return max(0.0, float(distance))
@@ -170,16 +176,18 @@ def frechet_distance_infinity(
     (Chong & Forsyth 2020, with plain random subsets). The bias of the reference itself remains. The estimate is
     unbiased to first order and so may be a little below 0. Fewer than 20 images raise ``DataError``.
     """
-    if len(features) < 20:
-        raise DataError("an extrapolated Fréchet distance needs images", given=f"{len(features)}", allowed="20 or more")
+    if len(features) < MIN_EXTRAPOLATED:
+        raise DataError("an extrapolated Fréchet distance needs images", given=f"{len(features)}",
+                        allowed=f"{MIN_EXTRAPOLATED} or more")  # fmt: skip
     reference = _gaussian(reference)
+    factor = _factor(reference.covariance)
     rows = features.detach().cpu().double().numpy()
     generator = np.random.default_rng(seed)
     counts = np.linspace(len(rows) / 10, len(rows), sizes).round().astype(int)
     distances = []
     for count in counts:
         subset = _Moments.of(rows[generator.choice(len(rows), count, replace=False)])
-        distances.append(frechet_distance(reference, subset.gaussian()))
+        distances.append(_distance(reference, factor, subset.gaussian()))
     return float(np.polyfit(1 / counts, distances, 1)[1])
 
 

@@ -1,4 +1,4 @@
-"""Generated images against reference images: Fréchet distance, precision and recall in the space of some features."""
+"""Generated images against reference images: precision and recall in the space of some features."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tokscale.errors import DataError
-from tokscale.metrics.frechet import FeatureStatistics, frechet_distance
+from tokscale.metrics.frechet import FeatureStatistics
 
 NEIGHBOURS = 3
 _CHUNK = 256
@@ -45,21 +45,6 @@ class FeatureSet:
         rows = rows[: self.keep - self._kept]
         self._rows.append(rows.clone())
         self._kept += len(rows)
-
-
-def generation_metrics(
-    reference: FeatureSet, samples: FeatureSet, device: torch.device | str = "cpu"
-) -> dict[str, float]:
-    """``gfd``, ``precision`` and ``recall`` of samples against a reference, both in the same features.
-
-    All three depend on the numbers of images: they compare only between runs that used the same numbers.
-    """
-    precision, recall = precision_recall(reference.rows.to(device), samples.rows.to(device))
-    return {
-        "gfd": frechet_distance(reference.statistics, samples.statistics),
-        "precision": precision,
-        "recall": recall,
-    }
 
 
 def precision_recall(reference: Tensor, samples: Tensor, neighbours: int = NEIGHBOURS) -> tuple[float, float]:

@@ -210,5 +210,6 @@ def open_inception(wanted_by: str = f"evaluation.features {NAME}") -> Inception:
         network.load_state_dict(stored, assign=True)
     except Exception as error:  # whatever a pickle that is none may raise
         raise WeightsError(f"these are not the weights of {NAME}", where=str(path),
-                           given=str(error).partition("\n")[0], allowed=weights.entry_of(NAME).url) from error  # fmt: skip
+                           given=str(error).partition("\n")[0],
+                           allowed=weights.entry_of(NAME).url) from error  # fmt: skip
     return network

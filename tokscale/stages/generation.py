@@ -12,8 +12,7 @@ from tokscale.bottlenecks.draws import seed_for
 from tokscale.config import GenerationConfig
 from tokscale.data import evaluation_batches, open_images, to_uint8
 from tokscale.metrics.features import FeatureNetwork, open_features
-from tokscale.metrics.frechet import frechet_distance
-from tokscale.metrics.generation import FeatureSet, generation_metrics
+from tokscale.metrics.seen import Reference, Seen, generation_metrics
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.pictures import save_strip
@@ -24,6 +23,7 @@ from tokscale.stages.configs import GenerationStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.guidance import search_scale
 from tokscale.stages.probe import check_same_tokens, load_probe
+from tokscale.stages.references import reference_file
 from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_tokenizer
 
@@ -42,21 +42,25 @@ def run(context: Context) -> Measures:
     probe = load_probe(context.parents["probe"], context.parent_folder("probe"), context.device)
     check_same_tokens(probe.spec, spec_of(tokenizer), str(context.folder.path))
     features = open_features(config.evaluation.features, context.device)
-    reference = FeatureSet(features.dim)
-    images = open_images(config.data, "validation")
-    seen = []
+    reference = reference_file(generation.reference, features, context)
+    images, given = open_images(config.data, "validation"), Seen(features)
+    labelled = []
     size = context.pass_size(images_at_once(images.resolution))
     for batch, labels in evaluation_batches(images, batch_size=size):
         context.stop_if_asked()
-        reference.update(features.features(batch.to(context.device)))
-        seen.append(labels)
+        if reference is None:
+            given.update(batch.to(context.device))
+        labelled.append(labels)
+    reference = reference or given.as_reference(images.reference)
     seed = seed_for("sampling", config.seed)
-    sampler = _Sampler(context, generation, tokenizer, probe, features, torch.cat(seen), size, seed)
+    sampler = _Sampler(context, generation, tokenizer, probe, features, torch.cat(labelled), size, seed)
     scale = _best_scale(sampler, reference) if generation.cfg_search is not None else generation.cfg_scale
     samples = sampler.samples(scale, generation.images, config.evaluation.pictures)
-    context.notes.append(features.note)
-    return {**generation_metrics(reference, samples, context.device), "cfg_scale": scale,
-            "features": features.name, "reference": images.reference}  # fmt: skip
+    measures, notes = generation_metrics(reference, samples, context.device, extrapolate=config.evaluation.extrapolate)
+    context.notes += [features.note, *notes]
+    # One row has one `reference`, that of its reconstructions: another one gets a column of its own.
+    column = "reference" if generation.reference == config.evaluation.reference else "generation_reference"
+    return {**measures, "cfg_scale": scale, "features": features.name, column: reference.name}
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,9 @@ class _Sampler:
     at_once: int
     seed: int
 
-    def samples(self, scale: float, count: int, pictures: int = 0) -> FeatureSet:
-        """Features of ``count`` images, of which the first ``pictures`` are kept as an artifact."""
-        device, found = self.context.device, FeatureSet(self.features.dim)
+    def samples(self, scale: float, count: int, pictures: int = 0) -> Seen:
+        """What is seen of ``count`` images, of which the first ``pictures`` are kept as an artifact."""
+        device, found = self.context.device, Seen(self.features)
         wanted = self.labels.repeat(-(-count // len(self.labels)))[:count]
         generator = torch.Generator(device).manual_seed(self.seed)
         for number, part in enumerate(torch.split(wanted, self.config.batch_size)):
@@ -88,7 +92,7 @@ class _Sampler:
                             temperature=self.config.temperature, generator=generator)  # fmt: skip
             decoded = [self._decoded(some) for some in torch.split(tokens, self.at_once)]
             for some in decoded:
-                found.update(self.features.features(some))
+                found.update(some)
             if number == 0 and pictures:
                 save_strip(torch.cat(decoded)[:pictures], self.context.artifact("samples.png"))
         return found
@@ -101,16 +105,17 @@ class _Sampler:
         return pictures
 
 
-def _best_scale(sampler: _Sampler, reference: FeatureSet) -> float:
+def _best_scale(sampler: _Sampler, reference: Reference) -> float:
     """The scale with the lowest Fréchet distance; all that were tried are kept as an artifact."""
     search = sampler.config.cfg_search
     assert search is not None
 
     def distance(scale: float) -> float:
-        return frechet_distance(reference.statistics, sampler.samples(scale, search.images).statistics)
+        return sampler.samples(scale, search.images).distance(reference)
 
     best, tried = search_scale(sampler.config.cfg_scale, search, distance)
-    listed = [{"cfg_scale": scale, "gfd": gfd} for scale, gfd in tried.items()]
+    column = f"g{sampler.features.distance}"
+    listed = [{"cfg_scale": scale, column: value} for scale, value in tried.items()]
     content = {"images": search.images, "features": sampler.features.name, "chosen": best, "tried": listed}
     write_atomically(sampler.context.artifact(TRIED), json.dumps(content, indent=1).encode())
     return best

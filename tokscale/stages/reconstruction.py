@@ -13,13 +13,14 @@ from tokscale.errors import WeightsError
 from tokscale.losses.perceptual import PerceptualDistance, lpips
 from tokscale.metrics.codes import CodeHistogram
 from tokscale.metrics.features import open_features
-from tokscale.metrics.frechet import FeatureStatistics, frechet_distance
 from tokscale.metrics.images import ReconstructionMetrics
+from tokscale.metrics.seen import Seen, distances
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.pictures import save_strip
 from tokscale.stages.configs import ReconstructionStage
 from tokscale.stages.context import Context, Measures
+from tokscale.stages.references import reference_file
 from tokscale.stages.tokenizer import load_tokenizer
 from tokscale.weights import present
 
@@ -33,34 +34,39 @@ def run(context: Context) -> Measures:
     images = open_images(config.data, "validation")
     quality = ReconstructionMetrics(context.device)
     features = open_features(config.evaluation.features, context.device)
-    statistics = FeatureStatistics(features.dim), FeatureStatistics(features.dim)
+    reference = reference_file(config.evaluation.reference, features, context)
+    seen, given = Seen(features, keep=0), Seen(features, keep=0)
     codes = CodeHistogram(tokenizer.bottleneck.codebook_size) if tokenizer.bottleneck.codebook_size else None
     distance = _lpips(context)
-    kl_nats, seen, apart = 0.0, 0, 0.0
+    kl_nats, apart = 0.0, 0.0
     with torch.inference_mode():
         for number, (originals, reconstructions, nats, indices) in enumerate(_passes(tokenizer, images, context)):
             quality.update(originals, reconstructions)
             if distance is not None:
                 apart += float(distance(to_model_range(reconstructions), to_model_range(originals)).double().sum())
-            for each, batch in zip(statistics, (originals, reconstructions), strict=True):
-                each.update(features.features(batch))
+            seen.update(reconstructions)
+            if reference is None:
+                given.update(originals)
             if codes is not None and indices is not None:
                 codes.update(indices)
-            kl_nats, seen = kl_nats + nats, seen + len(originals)
+            kl_nats += nats
             if number == 0:
                 save_strip(originals[: config.evaluation.pictures], context.artifact("originals.png"))
                 save_strip(reconstructions[: config.evaluation.pictures], context.artifact("reconstructions.png"))
-    context.notes += [features.note, *(f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped)]
+    reference = reference or given.as_reference(images.reference)
+    measured, notes = distances("r", reference, seen)
+    skipped = [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
+    context.notes += [features.note, *notes, *skipped]
     measures: Measures = {
-        **quality.compute(), "rfd": frechet_distance(*statistics), "features": features.name,
-        "reference": images.reference, "dataset": config.data.kind, "skipped_files": len(images.skipped),
+        **quality.compute(), **measured, "features": features.name, "reference": reference.name,
+        "dataset": config.data.kind, "skipped_files": len(skipped),
     }  # fmt: skip
     if distance is not None:
-        measures["lpips"] = apart / seen
+        measures["lpips"] = apart / seen.count
     if codes is not None:
         measures |= codes.compute()
     else:
-        measures["kl_bits_per_image"] = kl_nats / seen / math.log(2)
+        measures["kl_bits_per_image"] = kl_nats / seen.count / math.log(2)
     return measures
 
 

@@ -13,6 +13,7 @@ from tokscale.config import EvaluationConfig
 from tokscale.errors import ConfigError
 from tokscale.metrics.features import NETWORKS, open_features
 from tokscale.metrics.frechet import FeatureStatistics, frechet_distance
+from tokscale.metrics.inception import Inception
 
 
 def discs(count, side, seed):
@@ -126,13 +127,17 @@ def test_any_resolution_gives_one_width(network, height, width):
 def test_every_network_says_what_it_is():
     allowed = EvaluationConfig.model_fields["features"].annotation.__args__
     assert set(allowed) == set(NETWORKS)
-    for name in NETWORKS:
+    for name in set(NETWORKS) - {"inception-tf2015"}:  # whose weights are a file
         network = open_features(name)
         assert network.name == name
         assert name in network.note
         assert network.note.endswith(".")
         assert not network.module.training
+        assert network.distance == "fd"
+        assert network.logits is None
     assert "stand-in" in open_features("random-conv").note
+    assert Inception.note.endswith(".")
+    assert "(inception-tf2015)" in Inception.note
 
 
 def test_small_images_and_unknown_names_are_refused(network):
