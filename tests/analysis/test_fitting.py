@@ -202,6 +202,16 @@ def test_distances_in_different_features_never_share_a_fit() -> None:
     assert not said(one(table.rename(columns={"gfid": "psnr"}), y="psnr", law="power"), "features")
 
 
+def test_samples_against_another_set_than_reconstructions_never_share_a_fit() -> None:
+    table = noisy().rename(columns={"y": "gfid"}).assign(features="a", reference="val", rfid=lambda t: t["gfid"])
+    own = table.assign(generation_reference=["train.npz", None, None] * 3)
+    with pytest.raises(TableError, match=r"(?s)different generation_reference.*train\.npz, val"):
+        fit(own, x="x", y="gfid", law="power")
+    assert one(own, y="rfid", law="power").n == 9
+    same = table.assign(generation_reference="train.npz", reference=["val", "other", "val"] * 3)
+    assert not said(one(same, y="gfid", law="power"), "reference")
+
+
 def test_losses_of_different_vocabularies_are_called_out() -> None:
     table = noisy().rename(columns={"y": "ar_loss"}).assign(codebook_size=[1024, 4096, 1024] * 3)
     assert said(one(table, y="ar_loss", law="power"), "ar_loss", "different codebook_size")

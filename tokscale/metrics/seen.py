@@ -99,7 +99,8 @@ def generation_metrics(
         measures[name] = frechet_distance_infinity(reference.gaussian, rows)
         if len(rows) // 10 < dim:
             notes.append(
-                f"{name} is a line through distances of {len(rows) // 10:,} to {len(rows):,} images; of fewer than "
-                f"{dim:,}, the dimensions of the features, they bend: some bias remains"
+                f"{name} is a line through distances of {len(rows) // 10:,} to {len(rows):,} images; of few images in "
+                f"{dim:,} dimensions distances bend away from a line, so it may be too high or too low: take "
+                f"{10 * dim:,} images or more"
             )
     return measures, notes

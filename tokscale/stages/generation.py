@@ -23,8 +23,8 @@ from tokscale.stages.configs import GenerationStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.guidance import search_scale
 from tokscale.stages.probe import check_same_tokens, load_probe
-from tokscale.stages.references import reference_file
 from tokscale.stages.reconstruction import images_at_once
+from tokscale.stages.references import reference_file
 from tokscale.stages.tokenizer import load_tokenizer
 
 TRIED = "cfg_search.json"

@@ -166,6 +166,20 @@ def test_extrapolation_removes_the_bias_of_few_images():
         frechet_distance_infinity(reference, rows[:19])
 
 
+def test_extrapolation_of_uneven_covariances_comes_nearer_to_the_closed_form():
+    dim, count = 64, 20 * 64
+    spread, origin = 1 / np.arange(1, dim + 1), np.zeros(dim)
+    reference = Gaussian(origin, np.diag(spread))
+    truth = ((np.sqrt(1.2) - 1) ** 2 * spread).sum()
+    assert frechet_distance(reference, Gaussian(origin, np.diag(1.2 * spread))) == pytest.approx(truth)
+    plain, extrapolated = [], []
+    for seed in range(5):
+        rows = np.random.default_rng(seed).standard_normal((count, dim)) * np.sqrt(1.2 * spread)
+        plain.append(frechet_distance(reference, streamed(rows)))
+        extrapolated.append(frechet_distance_infinity(reference, torch.from_numpy(rows)))
+    assert abs(np.mean(extrapolated) - truth) < 0.35 * (np.mean(plain) - truth)
+
+
 # --- files ---
 
 

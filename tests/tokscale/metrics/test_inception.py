@@ -27,7 +27,7 @@ def random_state():
         values = generator.standard_normal(shape).astype(np.float32)
         if name.endswith("conv.weight"):
             values *= np.float32(math.sqrt(2 / math.prod(shape[1:])))
-        elif name.endswith("running_var") or name.endswith("bn.weight"):
+        elif name.endswith(("running_var", "bn.weight")):
             values = 1 + np.float32(0.1) * np.tanh(values)
         elif name.endswith("num_batches_tracked"):
             values = np.zeros((), np.int64)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tokscale.errors import DataError
-from tokscale.metrics.frechet import frechet_distance
 from tokscale.metrics.features import open_features
+from tokscale.metrics.frechet import frechet_distance
 from tokscale.metrics.generation import FeatureSet, precision_recall
 from tokscale.metrics.seen import Seen, generation_metrics
 

@@ -70,7 +70,7 @@ def test_images_are_seen_once_and_what_was_seen_is_kept(network, pixels, tmp_pat
 @pytest.mark.parametrize("dim", [128, 2048])
 def test_of_both_the_statistics_count_where_they_are_of_these_features(network, pixels, tmp_path, dim):
     path = tmp_path / "both.npz"
-    np.savez(path, arr_0=pixels, **({"mu": np.zeros(dim), "sigma": np.eye(dim)}))
+    np.savez(path, arr_0=pixels, mu=np.zeros(dim), sigma=np.eye(dim))
     reference = open_reference(path, network, "cpu", tmp_path)
     assert len(reference.rows) == len(pixels)
     assert (reference.gaussian.count is None) == (dim == 128)
