@@ -28,12 +28,12 @@ class Reference:
 
 
 class Seen:
-    """Images seen by a network, streamed: features with their statistics, and what a classifier takes them for."""
+    """Images seen by a network, streamed: features with their statistics, and predictions where they are ``scored``."""
 
-    def __init__(self, network: FeatureNetwork, keep: int = KEPT) -> None:
+    def __init__(self, network: FeatureNetwork, keep: int = KEPT, *, scored: bool = False) -> None:
         self.network = network
         self.features = FeatureSet(network.dim, keep)
-        self.score = None if network.logits is None else InceptionScore()
+        self.score = InceptionScore() if scored and network.logits is not None else None
 
     @property
     def count(self) -> int:
@@ -57,20 +57,20 @@ class Seen:
 
 
 def distances(what: Literal["r", "g"], reference: Reference, seen: Seen) -> tuple[dict[str, float], list[str]]:
-    """Fréchet distance and, where the network is Inception, the score; with notes on what few images do to them.
+    """Fréchet distance and, where the images were scored, Inception score; with notes on what few images do to them.
 
     Columns begin with r for reconstructions and g for generated images: ``rfid`` and ``ris``, or ``rfd`` where the
     network is not Inception. Of fewer images than the score has splits it is absent.
     """
     name = f"{what}{seen.network.distance}"
     measures, notes = {name: seen.distance(reference)}, list[str]()
-    if seen.score is None:
-        return measures, notes
-    if seen.count < FEW:
+    if seen.network.distance == "fid" and seen.count < FEW:
         notes.append(
             f"{name} is of {seen.count:,} images: a Fréchet distance of n images is too high by about 1 / n times a "
             f"constant of both sets, much below {FEW:,}; it compares with no published FID"
         )
+    if seen.score is None:
+        return measures, notes
     if seen.score.count >= SPLITS:
         measures[f"{what}is"] = seen.score.compute()
     else:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tokscale.bottlenecks.draws import seed_for
 from tokscale.config import GenerationConfig
-from tokscale.data import evaluation_batches, open_images, to_uint8
+from tokscale.data import ImageSet, evaluation_batches, open_images, to_uint8
 from tokscale.metrics.features import FeatureNetwork, open_features
 from tokscale.metrics.seen import Reference, Seen, generation_metrics
 from tokscale.models.tokenizer import Tokenizer
@@ -44,16 +44,11 @@ def run(context: Context) -> Measures:
     features = open_features(config.evaluation.features, context.device)
     reference = reference_file(generation.reference, features, context)
     images, given = open_images(config.data, "validation"), Seen(features)
-    labelled = []
     size = context.pass_size(images_at_once(images.resolution))
-    for batch, labels in evaluation_batches(images, batch_size=size):
-        context.stop_if_asked()
-        if reference is None:
-            given.update(batch.to(context.device))
-        labelled.append(labels)
+    labels = _labels(images, size, context, given if reference is None else None)
     reference = reference or given.as_reference(images.reference)
     seed = seed_for("sampling", config.seed)
-    sampler = _Sampler(context, generation, tokenizer, probe, features, torch.cat(labelled), size, seed)
+    sampler = _Sampler(context, generation, tokenizer, probe, features, labels, size, seed)
     scale = _best_scale(sampler, reference) if generation.cfg_search is not None else generation.cfg_scale
     samples = sampler.samples(scale, generation.images, config.evaluation.pictures)
     measures, notes = generation_metrics(reference, samples, context.device, extrapolate=config.evaluation.extrapolate)
@@ -61,6 +56,17 @@ def run(context: Context) -> Measures:
     # One row has one `reference`, that of its reconstructions: another one gets a column of its own.
     column = "reference" if generation.reference == config.evaluation.reference else "generation_reference"
     return {**measures, "cfg_scale": scale, "features": features.name, column: reference.name}
+
+
+def _labels(images: ImageSet, size: int, context: Context, given: Seen | None) -> Tensor:
+    """The labels of a set, in order: (n,). Where its images are the reference, ``given`` sees them on the way."""
+    found = []
+    for batch, labels in evaluation_batches(images, batch_size=size):
+        context.stop_if_asked()
+        if given is not None:
+            given.update(batch.to(context.device))
+        found.append(labels)
+    return torch.cat(found)
 
 
 @dataclass(frozen=True)
@@ -83,7 +89,7 @@ class _Sampler:
 
     def samples(self, scale: float, count: int, pictures: int = 0) -> Seen:
         """What is seen of ``count`` images, of which the first ``pictures`` are kept as an artifact."""
-        device, found = self.context.device, Seen(self.features)
+        device, found = self.context.device, Seen(self.features, scored=True)
         wanted = self.labels.repeat(-(-count // len(self.labels)))[:count]
         generator = torch.Generator(device).manual_seed(self.seed)
         for number, part in enumerate(torch.split(wanted, self.config.batch_size)):

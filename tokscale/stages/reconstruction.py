@@ -35,7 +35,7 @@ def run(context: Context) -> Measures:
     quality = ReconstructionMetrics(context.device)
     features = open_features(config.evaluation.features, context.device)
     reference = reference_file(config.evaluation.reference, features, context)
-    seen, given = Seen(features, keep=0), Seen(features, keep=0)
+    seen, given = Seen(features, keep=0, scored=True), Seen(features, keep=0)
     codes = CodeHistogram(tokenizer.bottleneck.codebook_size) if tokenizer.bottleneck.codebook_size else None
     distance = _lpips(context)
     kl_nats, apart = 0.0, 0.0
@@ -63,11 +63,7 @@ def run(context: Context) -> Measures:
     }  # fmt: skip
     if distance is not None:
         measures["lpips"] = apart / seen.count
-    if codes is not None:
-        measures |= codes.compute()
-    else:
-        measures["kl_bits_per_image"] = kl_nats / seen.count / math.log(2)
-    return measures
+    return measures | (codes.compute() if codes else {"kl_bits_per_image": kl_nats / seen.count / math.log(2)})
 
 
 def _lpips(context: Context) -> PerceptualDistance | None:
