@@ -16,6 +16,7 @@ from slurm.local import LocalExecutor
 from slurm.machine import cores, default_workers
 from sweeps import tables
 from sweeps.local import PRELOAD, run_missing
+from sweeps.needed_weights import refuse_absent_weights
 from sweeps.planning import Plan
 from sweeps.progress import Watch, duration
 from sweeps.results import failures, log_of, tail, trial_state, write_results
@@ -39,6 +40,7 @@ def run_here(spec: Path, runs: Path, workers: int | None, *, command: str, small
             report = store.sweep(plan.spec.name) / "report" / "report.html"
             console.print(f"{plan.spec.name}: all {len(plan.trials)} trials are done. The report: {report}")
             return True
+        refuse_absent_weights(rounds.plan)
         store.check_writable()
         plan = rounds.advance({}) or rounds.plan
         store.write_sweep(plan.spec.name, plan.file.text, trial_rows(plan.trials))

@@ -32,6 +32,7 @@ from sweeps.cluster import (
 from sweeps.hints import DEFAULT_RUNS
 from sweeps.history import read_history, write_history
 from sweeps.marks import who
+from sweeps.needed_weights import words_on_absent_weights
 from sweeps.patience import telling
 from sweeps.planning import Plan
 from sweeps.policy import Decision, decide
@@ -185,10 +186,11 @@ class _Submitting:
         self, taken: Sequence[str], arrays: int, *, limit: str = "", previews: tuple[Preview, ...] = ()
     ) -> Submission:
         counts = Counter(self.plan.stages[key].kind for key in taken)
+        words = (*self.decision.words, *self._unknown(), *words_on_absent_weights(self.plan), *self.trouble)
         return Submission(
             self.plan, self.profile.name, {kind: counts[kind] for kind in KINDS if counts[kind]}, arrays,
             Counter(self.decision.left.values()), len(self.decision.submit) - len(taken), limit,
-            (*self.decision.words, *self._unknown(), *self.trouble), self.store.root, previews, frozenset(taken),
+            words, self.store.root, previews, frozenset(taken),
         )  # fmt: skip
 
     def _unknown(self) -> Iterator[str]:

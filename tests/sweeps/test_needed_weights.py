@@ -1,0 +1,58 @@
+"""Weights are looked for before anything is spent: a refusal here, a word where nodes may have them."""
+
+import pytest
+
+from sweeps.needed_weights import refuse_absent_weights, words_on_absent_weights
+from sweeps.orchestration import run_here
+from sweeps.planning import make_plan
+from sweeps.store import Store
+from tokscale import weights
+from tokscale.errors import WeightsError
+
+SPEC = """\
+name: needy
+trial:
+  data: {kind: procedural, resolution: 32}
+  tokenizer: {encoder: pico, decoder: pico, patch: 8}
+  losses: {perceptual: {weight: 1.0}, semantic: {layer: 1}}
+  training: {images: 64, batch_size: 16}
+  evaluation: {features: inception-tf2015}
+  probe: null
+grid:
+  losses.semantic.weight: [0.0, 0.5]
+"""
+
+
+@pytest.fixture
+def spec(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    path = tmp_path / "needy.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def bring(name):
+    weights.default_folder().mkdir(parents=True, exist_ok=True)
+    (weights.default_folder() / weights.entry_of(name).file).write_bytes(b"")
+
+
+def test_what_is_not_here_is_refused_before_anything_begins(spec, tmp_path):
+    with pytest.raises(WeightsError) as refused:
+        run_here(spec, tmp_path / "runs", 1, command="tokscale run")
+    given = "vgg16 (2 stages), inception-tf2015 (2 stages), dinov2-b (1 stage)"
+    assert refused.value.given == given
+    assert "`tokscale weights fetch vgg16 inception-tf2015 dinov2-b`" in refused.value.allowed
+    assert not (tmp_path / "runs").exists()
+    assert given in words_on_absent_weights(make_plan(spec, Store(tmp_path / "runs")))[0]
+
+
+def test_what_is_here_or_takes_no_part_is_not_asked_for(spec, tmp_path):
+    for name in ("vgg16", "inception-tf2015", "dinov2-b"):
+        bring(name)
+    plan = make_plan(spec, Store(tmp_path / "runs"))
+    refuse_absent_weights(plan)
+    assert words_on_absent_weights(plan) == []
+    without = tmp_path / "other.yaml"
+    without.write_text(SPEC.replace("perceptual: {weight: 1.0}", "perceptual: {kind: random-vgg}"))
+    (weights.default_folder() / weights.entry_of("vgg16").file).unlink()
+    refuse_absent_weights(make_plan(without, Store(tmp_path / "runs")))
