@@ -1,5 +1,6 @@
 """What tests of several folders share: a sweep that takes seconds, and the means to run it for real."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,14 @@ def small_spec(tmp_path: Path) -> Path:
     path = tmp_path / "small.yaml"
     path.write_text(SMALL_SPEC)
     return path
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """torch computes in one thread, as the ranks and workers that a test compares with do."""
+    import torch  # most tests need none
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -81,9 +81,9 @@ def shard(module: nn.Module, device: torch.device) -> None:
         fully_shard(block, mesh=mesh, reshard_after_forward=True)
 
 
-def is_sharded(module: nn.Module) -> bool:
-    """Whether some of a module's parameters are shared out among ranks."""
-    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+def is_sharded(parameters: Iterable[Tensor]) -> bool:
+    """Whether some of these parameters are shared out among ranks."""
+    return any(isinstance(parameter, DTensor) for parameter in parameters)
 
 
 def average_whole_gradients(parameters: Iterable[Tensor]) -> None:

@@ -128,7 +128,7 @@ class Task(pl.LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        if is_sharded(self):
+        if is_sharded(parameters):
             average_whole_gradients(parameters)
         # Lightning refuses to clip for a fused optimizer under autocast, because of a scaler that bf16 does not need.
         bound = self.training_config.gradient_clip or float("inf")

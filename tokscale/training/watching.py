@@ -36,7 +36,7 @@ class WatchingProbe(pl.Callback):
         if task.images_seen // self.every == before // self.every:
             return
         first = task.global_rank == 0
-        if not (first or is_sharded(task)):
+        if not (first or is_sharded(task.parameters())):
             return
         if self._known is None:
             self._known = intermediate_images(self.images, self.config)

@@ -14,6 +14,8 @@ from tokscale.record import COLUMNS, read_record
 from tokscale.stages import run
 from tokscale.training import callbacks
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC = """\
 name: small-gigatok
 trial:
@@ -37,14 +39,6 @@ grid:
     - {kind: kl, channels: 4}
     - {kind: fsq, levels: [4, 4]}
 """
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

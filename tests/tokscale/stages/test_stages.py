@@ -16,6 +16,8 @@ from tokscale.record import COLUMNS, read_record
 from tokscale.stages import run
 from tokscale.training import callbacks
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EXPECTED = {
     "tokenizer": {"tokenizer_params", "train_images", "train_flops"},
     "reconstruction": {"mse", "psnr", "ssim", "rfd", "features", "reference"},
@@ -23,14 +25,6 @@ EXPECTED = {
     "probe": {"ar_loss", "ar_bits_per_image", "ar_bits_per_pixel", "probe_params"},
     "generation": {"gfd", "precision", "recall", "cfg_scale"},
 }
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def prepared(spec, runs, number):

@@ -11,15 +11,9 @@ from tokscale.record import read_record
 from tokscale.stages import run
 from tokscale.training.callbacks import Budget
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 DEVICE = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.mark.parametrize("case", ["kl", "fsq", "vq", "probe"])

@@ -28,6 +28,8 @@ from tokscale.stages.teacher import load_teacher
 from tokscale.training.callbacks import Budget
 from tokscale.training.checkpoints import FolderCheckpoints
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SPEC = """\
 name: beside
 trial:
@@ -41,14 +43,6 @@ trial:
   probe: null
 """
 STEPS = 6
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
