@@ -34,6 +34,7 @@ from tokscale.losses_config import (
     PerceptualLoss,
     RandomVggLoss,
     SemanticLoss,
+    ShortcutLoss,
     stand_in_teacher,
     used,
 )
@@ -100,6 +101,7 @@ __all__ = [
     "Seed",
     "SemanticLoss",
     "ShardsData",
+    "ShortcutLoss",
     "TokenizerConfig",
     "TrainingConfig",
     "TransformerSize",
@@ -208,6 +210,9 @@ class TrialConfig(TrialSections):
         """Hold sections against one another; an impossible pair raises ``ValueError`` with both values."""
         self.tokenizer.check(self.data.resolution)
         self.losses.check(self.data.resolution, self.tokenizer.decoder.depth, getattr(self.data, "classes", None))
+        if used(self.losses.shortcut) is not None and not isinstance(self.tokenizer, GigaTokTokenizer):
+            raise ValueError("losses.shortcut goes past the transformers of a gigatok tokenizer, and tokenizer.kind is "
+                             f"{self.tokenizer.kind}")  # fmt: skip
         self._check_codes()
         if self.latents.augment != "none" and not getattr(self.data, "flip", False):
             raise ValueError(f"latents.augment {self.latents.augment} mirrors images: it takes photographs with "

@@ -116,6 +116,22 @@ class SemanticLoss(Config):
     """block of the decoder's transformer whose output is aligned, counted from 1"""
 
 
+# --- past the transformers ---
+
+
+class ShortcutLoss(Config):
+    """Early help for a gigatok tokenizer, past its transformers (GigaTok, appendix C).
+
+    The convolutions also reconstruct straight from their own feature map, and the decoder's map is held to it. The
+    authors give it to all but the largest tokenizer, and advise a warm-up and an entropy loss in its place by now.
+    """
+
+    weight: NonNegative = 1.0
+    """of both terms: the pixel loss of the direct reconstruction, and the mean square between the maps"""
+    until: Count = 1_920_000
+    """images that the tokenizer has seen when it ends; 15,000 steps of 128"""
+
+
 # --- all of them ---
 
 
@@ -134,6 +150,7 @@ class LossesConfig(Config):
     perceptual: PerceptualLoss | None = Field(default=None, json_schema_extra={"since": "0.2"})
     gan: GanLoss | None = Field(default=None, json_schema_extra={"since": "0.2"})
     semantic: SemanticLoss | None = Field(default=None, json_schema_extra={"since": "0.2"})
+    shortcut: ShortcutLoss | None = Field(default=None, json_schema_extra={"since": "0.2"})
 
     def check(self, resolution: int, decoder_depth: int, classes: int | None) -> None:
         """Raise ``ValueError`` when these losses cannot be taken of such images and such a decoder.

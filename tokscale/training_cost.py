@@ -7,6 +7,7 @@ from typing import Protocol
 from tokscale.config import (
     ClassifierTeacher,
     DataConfig,
+    GigaTokTokenizer,
     LossesConfig,
     OptimizationConfig,
     TokenizerConfig,
@@ -15,7 +16,9 @@ from tokscale.config import (
     used,
 )
 from tokscale.formulas import training_flops
+from tokscale.gigatok_formulas import convolutional_decoder
 from tokscale.loss_formulas import LossCosts, loss_costs
+from tokscale.tally import Tally
 
 ASSUMED_CLASSES = 1000
 """classes of a folder of photographs that nobody has opened yet: ImageNet's"""
@@ -39,16 +42,30 @@ def loss_sizes(trial: Trained) -> LossCosts:
     tokenizer, resolution = trial.tokenizer, trial.data.resolution
     cells = tokenizer.latent_tokens(resolution) if isinstance(tokenizer, VitTokenizer) else tokenizer.cells(resolution)
     classes = classes_of(trial) or ASSUMED_CLASSES
-    return loss_costs(trial.losses, tokenizer.decoder.width, cells, resolution, classes)
+    costs = loss_costs(trial.losses, tokenizer.decoder.width, cells, resolution, classes)
+    return costs._replace(kept=costs.kept + _shortcut(trial).kept)
+
+
+def _shortcut(trial: Trained) -> Tally:
+    """The decoder's convolutions, which a shortcut passes through a second time."""
+    tokenizer = trial.tokenizer
+    if used(trial.losses.shortcut) is None or not isinstance(tokenizer, GigaTokTokenizer):
+        return Tally()
+    return convolutional_decoder(tokenizer.convolution, trial.data.resolution)
 
 
 def tokenizer_training_flops(trial: Trained) -> float:
-    """FLOPs of a tokenizer's whole training, with what stands beside it; a discriminator joins between two steps."""
-    images, gan, losses = training_images(trial.training), used(trial.losses.gan), loss_sizes(trial)
+    """FLOPs of a tokenizer's whole training, with what stands beside it.
+
+    A discriminator joins, and a shortcut ends, between two steps.
+    """
+    images, losses = training_images(trial.training), loss_sizes(trial)
+    gan, shortcut = used(trial.losses.gan), used(trial.losses.shortcut)
     batch = trial.training.batch_size
     judged = 0 if gan is None else max(0, images - -(-gan.start // batch) * batch)
+    helped = 0 if shortcut is None else min(images, -(-shortcut.until // batch) * batch)
     each = training_flops(trial.tokenizer, trial.data.resolution) + losses.always
-    return images * each + judged * losses.adversarial
+    return images * each + judged * losses.adversarial + helped * 3.0 * _shortcut(trial).flops
 
 
 def classes_of(trial: Trained) -> int | None:

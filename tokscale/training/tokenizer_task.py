@@ -18,6 +18,7 @@ from tokscale.stability import Point, signs
 from tokscale.teachers.base import VisionTeacher
 from tokscale.training.adversary import Adversary
 from tokscale.training.optimization import build_optimizer, learning_rate
+from tokscale.training.shortcut import Shortcut
 from tokscale.training.tasks import Named, Part, Task, of_all_ranks
 from tokscale.training_cost import Trained
 
@@ -37,6 +38,8 @@ class TokenizerTask(Task):
         self.tokenizer = tokenizer
         self.reconstruction_loss = reconstruction_loss(losses)
         self.adversary = Adversary(gan, config.training, seed) if gan else None
+        shortcut = used(losses.shortcut)
+        self.shortcut = Shortcut(tokenizer, shortcut, self.reconstruction_loss) if shortcut else None
         self.alignment = None
         if teacher is not None:
             torch.manual_seed(seed_for("alignment", seed))
@@ -86,6 +89,8 @@ class TokenizerTask(Task):
     def on_train_batch_start(self, batch: Part, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
         self._indices.clear()
+        if self.shortcut is not None:
+            self.shortcut.close_after(self.images_seen)
 
     def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
         images = to_model_range(part[0])
@@ -99,7 +104,7 @@ class TokenizerTask(Task):
         return losses | self._losses_beside(images, reconstruction, features), bottleneck.statistics
 
     def _losses_beside(self, images: Tensor, reconstruction: Tensor, features: Tensor | None) -> Named:
-        """The losses that other networks give, weighted."""
+        """The losses that other networks give, and those past the transformers, weighted."""
         losses: Named = {}
         for network in self._perceptual:
             losses["perceptual"] = self.perceptual_weight * network(reconstruction, images).mean()
@@ -108,6 +113,8 @@ class TokenizerTask(Task):
             assert self.semantic is not None
             aims = teacher.features(images)
             losses["semantic"] = self.semantic.weight * alignment_loss(self.alignment(features), aims)
+        if self.shortcut is not None and self.shortcut.is_open:
+            losses |= self.shortcut.losses(images)
         if self.adversary is not None and self._is_judged():
             losses["gan"] = self.adversary.told(reconstruction)
             self._judged = images, reconstruction.detach()
