@@ -55,18 +55,23 @@ def read_points(progress: Path) -> list[Point]:
     return kept
 
 
-def signs(points: Sequence[Point], *, codes: int | None, latents: int, warmup: float) -> list[str]:
+def signs(
+    points: Sequence[Point], *, codes: int | None, latents: int, warmup: float, entropy: bool = True
+) -> list[str]:
     """What looks like a collapse at the last of these points, in words; empty too where too little is known.
 
     ``codes`` is the codebook's size (None: there is none), ``latents`` how many a batch has, ``warmup`` the share of
-    the budget before which nothing is said.
+    the budget before which nothing is said, ``entropy`` whether the bottleneck has an entropy loss to advise.
     """
     settled = [one for one in points if one.share >= max(warmup, _SETTLING)]
-    found = [_unused(settled, codes, latents) if codes is not None else None, _leapt(settled)]
+    advice = "a longer training.warmup"
+    if entropy:
+        advice = f"tokenizer.bottleneck.entropy_weight 5e-3, {advice}"
+    found = [_unused(settled, codes, latents, advice) if codes is not None else None, _leapt(settled, advice)]
     return [words for words in found if words is not None]
 
 
-def _unused(points: Sequence[Point], codes: int, latents: int) -> str | None:
+def _unused(points: Sequence[Point], codes: int, latents: int, advice: str) -> str | None:
     usages = _values(one.usage for one in points)
     if codes < LEAST_CODES or len(usages) < _WINDOW:
         return None
@@ -76,11 +81,11 @@ def _unused(points: Sequence[Point], codes: int, latents: int) -> str | None:
         return None
     return (
         f"the codebook collapses: a batch uses {now:.2g} of the codes, and could use {reachable:.2g}; the most was "
-        f"{best:.2g} (try tokenizer.bottleneck.entropy_weight 5e-3, a longer training.warmup)"
+        f"{best:.2g} (try {advice})"
     )
 
 
-def _leapt(points: Sequence[Point]) -> str | None:
+def _leapt(points: Sequence[Point], advice: str) -> str | None:
     losses = _values(one.perceptual for one in points)
     if len(losses) < 3 * _WINDOW:
         return None
@@ -93,7 +98,7 @@ def _leapt(points: Sequence[Point]) -> str | None:
         return None
     return (
         f"the perceptual loss leapt from {best:.3g} to {last:.3g}: reconstructions have become worse "
-        "(try tokenizer.bottleneck.entropy_weight 5e-3, a longer training.warmup, a lower losses.gan.lr)"
+        f"(try {advice}, a lower losses.gan.lr)"
     )
 
 

@@ -23,8 +23,8 @@ def curve(usage=None, perceptual=None, lines=100, noise=0.02):
     return [Point(round(1000 * share), share, at(usage, share), at(perceptual, share)) for share in shares]
 
 
-def found(points, codes=CODES, latents=LATENTS, warmup=0.03):
-    return signs(points, codes=codes, latents=latents, warmup=warmup)
+def found(points, codes=CODES, latents=LATENTS, warmup=0.03, **more):
+    return signs(points, codes=codes, latents=latents, warmup=warmup, **more)
 
 
 def test_the_paper_s_collapse_and_its_sound_twin():
@@ -35,6 +35,13 @@ def test_the_paper_s_collapse_and_its_sound_twin():
     assert "leapt from 0.5" in leap
     sound = curve(lambda share: min(0.97, 0.2 + 3 * share), lambda share: 0.23 + 0.3 * math.exp(-5 * share))
     assert found(sound) == []
+
+
+def test_an_entropy_loss_is_advised_where_there_is_one():
+    collapsed = curve(lambda share: 0.05, lambda share: 0.55 if share < 0.3 else 0.66)
+    assert all("entropy_weight" in words for words in found(collapsed))
+    assert len(found(collapsed, entropy=False)) == 2
+    assert not any("entropy_weight" in words for words in found(collapsed, entropy=False))
 
 
 def test_what_stays_low_is_a_collapse_as_is_what_falls():

@@ -155,7 +155,8 @@ class TokenizerTask(Task):
     def warnings(self, past: Sequence[Point]) -> list[str]:
         latents = self.training_config.batch_size * self.tokenizer.num_latent_tokens
         return signs(past, codes=self.tokenizer.bottleneck.codebook_size, latents=latents,
-                     warmup=self.training_config.warmup)  # fmt: skip
+                     warmup=self.training_config.warmup,
+                     entropy=hasattr(self.tokenizer.bottleneck, "entropy_weight"))  # fmt: skip
 
     def check_finite(self) -> dict[str, float]:
         values = super().check_finite()
