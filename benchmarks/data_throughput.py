@@ -4,18 +4,19 @@ Rates are per second of processor time. Procedural images stand against the targ
 (decode, crop, batch) against the bare decoder on the same files. Paths take turns within a round, so that a busy
 machine slows all of them alike; the table shows medians over rounds.
 
-Measured 2026-11-21 on a virtual Intel Xeon with AVX-512 (2 cores, both busy with other work), numpy 2.4.6,
+Measured 2026-11-29 on a virtual Intel Xeon with AVX-512 (2 cores, both busy with other work), numpy 2.4.6,
 torch 2.13.0, Pillow 13.0.0, simplejpeg 1.9.0:
 
     path                              images/s  against
-    procedural 32 px                      5045  2.52 of the target 2000
-    procedural 64 px                      1410
-    procedural 256 px                      121  1.21 of the target 100
-    decoder alone, JPEG 500 x 375          670
-    folder, training crop 256 px           201  0.30 of the decoder
-    folder, centre crop 256 px             210  0.31 of the decoder
+    procedural 32 px                      4472  2.24 of the target 2000
+    procedural 64 px                      1252
+    procedural 256 px                      114  1.14 of the target 100
+    decoder alone, JPEG 500 x 375          807
+    folder, training crop 256 px           348  0.43 of the decoder
+    folder, centre crop 256 px             177  0.22 of the decoder
 
-The folder path spends its time in Pillow's box and bicubic filters, which the literature's crop is defined by.
+The centre crop spends its time in Pillow's box and bicubic filters, which the literature's crop is defined by. The
+training crop takes torch's, which needs as long as the decoder: a photograph has to be resized before it is cut.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Square crops of photographs, as guided diffusion made them (Dhariwal & Nichol 2021, "ADM") and the field kept them.
 
 The short side is brought to the wanted length by halving with a box filter while it is at least twice as long, then by
-one bicubic step; Pillow's filters are part of the definition.
+one bicubic step. Pillow's filters are part of the definition, and measuring keeps to them bit by bit. Training takes
+the same steps, the bicubic one with torch's filter: it is four times as fast, and pixels differ by a level or two.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,19 +28,36 @@ def center_crop(image: Image.Image, resolution: int) -> NDArray[np.uint8]:
     return np.asarray(image)[top : top + resolution, left : left + resolution]
 
 
-def random_crop(image: Image.Image, resolution: int, scale: float, top: float, left: float) -> NDArray[np.uint8]:
+def random_crop(image: NDArray[np.uint8], resolution: int, scale: float, top: float, left: float) -> NDArray[np.uint8]:
     """A square (h, w, c) with a side between 0.8 and 1 of the short side, placed anywhere; the draws are in [0, 1)."""
     longest = math.ceil(resolution / _SMALLEST_SHARE)
-    image = _shrink(image, resolution + int(scale * (longest - resolution + 1)))
-    row, column = int(top * (image.height - resolution + 1)), int(left * (image.width - resolution + 1))
-    return np.asarray(image)[row : row + resolution, column : column + resolution]
+    short_side = resolution + int(scale * (longest - resolution + 1))
+    if min(image.shape[:2]) >= 2 * short_side:
+        image = np.array(_halved(Image.fromarray(image), short_side))
+    width, height = _size(image.shape[1], image.shape[0], short_side)
+    if (height, width) != image.shape[:2]:
+        planes = torch.from_numpy(image).permute(2, 0, 1)[None]
+        planes = F.interpolate(planes, (height, width), mode="bicubic", antialias=True)
+        image = planes[0].permute(1, 2, 0).numpy()
+    row, column = int(top * (height - resolution + 1)), int(left * (width - resolution + 1))
+    return image[row : row + resolution, column : column + resolution]
 
 
 def _shrink(image: Image.Image, short_side: int) -> Image.Image:
+    image = _halved(image, short_side)
+    return image.resize(_size(image.width, image.height, short_side), resample=Image.Resampling.BICUBIC)
+
+
+def _halved(image: Image.Image, short_side: int) -> Image.Image:
     while min(image.size) >= 2 * short_side:
         image = image.resize((image.width // 2, image.height // 2), resample=Image.Resampling.BOX)
-    scale = short_side / min(image.size)
-    width, height = round(image.width * scale), round(image.height * scale)
-    if width * height > _MAX_PIXELS:
-        raise UnreadableImage(f"too elongated: {image.width} x {image.height} would become {width} x {height} pixels")
-    return image.resize((width, height), resample=Image.Resampling.BICUBIC)
+    return image
+
+
+def _size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """Width and height after the last step; ``UnreadableImage`` for what would fill the memory."""
+    scale = short_side / min(width, height)
+    wanted = round(width * scale), round(height * scale)
+    if wanted[0] * wanted[1] > _MAX_PIXELS:
+        raise UnreadableImage(f"too elongated: {width} x {height} would become {wanted[0]} x {wanted[1]} pixels")
+    return wanted

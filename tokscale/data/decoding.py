@@ -6,16 +6,20 @@ import io
 import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 try:
-    from simplejpeg import decode_jpeg
+    from simplejpeg import decode_jpeg, decode_jpeg_header
 except (
     ImportError
 ):  # it ships wheels for the common platforms only; Pillow decodes to the same pixels, at half the speed
     decode_jpeg = None
 
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
+
+_JPEG = b"\xff\xd8\xff"
+_HEADERS = 1 << 16  # bytes; a segment of a JPEG's header has at most so many
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -32,22 +36,27 @@ class UnreadableImage(Exception):
     """These bytes are no image that can be used; the message says why."""
 
 
-def decode(data: bytes) -> Image.Image:
-    """The first frame as an upright 8-bit RGB image; raises ``UnreadableImage``.
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """The first frame as upright 8-bit RGB pixels (h, w, c); raises ``UnreadableImage``.
 
     Transparent images are composited on white, 16-bit grey is scaled to 8 bits, CMYK is converted by Pillow's plain
     formula (no colour profile is applied anywhere), and the EXIF orientation is undone.
     """
     if not data:
         raise UnreadableImage("the file is empty")
+    plain = _plain_jpeg(data)
+    if plain is not None:
+        return plain
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of harmless oddities, such as a damaged EXIF block
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(io.BytesIO(data)) as image:
                 turn = _UPRIGHT.get(_orientation(image))
-                rgb = _fast_jpeg(data, image) or _as_rgb(image)
-                return rgb if turn is None else rgb.transpose(turn)
+                rgb = _as_rgb(image)
+                return np.array(
+                    rgb if turn is None else rgb.transpose(turn)
+                )  # which, unlike asarray, can be written to
         except MemoryError:
             raise
         except UnidentifiedImageError as error:
@@ -64,14 +73,21 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _fast_jpeg(data: bytes, image: Image.Image) -> Image.Image | None:
-    """Decode a grey or colour JPEG by libjpeg-turbo; None leaves it to Pillow, also to say what is wrong with it."""
-    if decode_jpeg is None or image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
+def _plain_jpeg(data: bytes) -> NDArray[np.uint8] | None:
+    """Decode a grey or colour JPEG by libjpeg-turbo; None leaves it to Pillow, also to say what is wrong with it.
+
+    So does an EXIF block, which may ask for the image to be turned. Its name stands near the beginning or nowhere.
+    """
+    if decode_jpeg is None or not data.startswith(_JPEG) or b"Exif" in data[:_HEADERS]:
         return None
     try:
-        return Image.fromarray(decode_jpeg(data, "RGB"))
+        height, width, colours, _ = decode_jpeg_header(data)
+        if colours not in ("YCbCr", "Gray") or height * width > (Image.MAX_IMAGE_PIXELS or 0):
+            return None
+        pixels: NDArray[np.uint8] = decode_jpeg(data, "RGB")
     except ValueError:
         return None
+    return pixels
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

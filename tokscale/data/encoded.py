@@ -146,14 +146,14 @@ class EncodedImages(ImageSet):
             self._skip(file, str(error))
         return None
 
-    def _crop(self, image: Image.Image, draw: list[float] | None) -> Pixels:
+    def _crop(self, image: Pixels, draw: list[float] | None) -> Pixels:
         if draw is None:
-            return center_crop(image, self.resolution)
+            return center_crop(Image.fromarray(image), self.resolution)
         scale, top, left, side = draw
         if self.transform.crop == "random":
             pixels = random_crop(image, self.resolution, scale, top, left)
         else:
-            pixels = center_crop(image, self.resolution)
+            pixels = center_crop(Image.fromarray(image), self.resolution)
         return pixels[:, ::-1] if self.transform.flip and side < 0.5 else pixels
 
     def _skip(self, file: int, reason: str) -> None:

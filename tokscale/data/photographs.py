@@ -78,7 +78,7 @@ def write_crops(out: Path, size: int = 64, per_photo: int = 500, seed: int = 0) 
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError("the output folder is in use", where="OUT", given=str(out), allowed="a new or empty folder")
-    photographs = [(path.stem, decode(path.read_bytes())) for path in find_photographs()]
+    photographs = [(path.stem, Image.fromarray(decode(path.read_bytes()))) for path in find_photographs()]
     widest = max(_largest_crop(image) for _, image in photographs)
     if not 8 <= size <= widest:
         raise ConfigError("no photograph gives such crops", where="--size", given=size, allowed=f"8 to {widest}")
