@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from sweeps.planning import Plan
@@ -20,8 +21,7 @@ def refuse_absent_weights(plan: Plan) -> None:
     if absent := _absent(plan):
         raise WeightsError(
             "this sweep needs weights that are not here", where=str(weights.default_folder()), given=_listed(absent),
-            allowed=f"`tokscale weights fetch {' '.join(absent)}`; `tokscale weights list` says where files that were "
-            "brought otherwise go",
+            allowed=f"{_to_fetch(absent)}; `tokscale weights list` says where files that were brought otherwise go",
         )  # fmt: skip
 
 
@@ -31,13 +31,18 @@ def words_on_absent_weights(plan: Plan) -> list[str]:
     if not absent:
         return []
     return [f"weights that are not on this machine, and must be on the nodes: {_listed(absent)} "
-            f"(here: `tokscale weights fetch {' '.join(absent)}`)"]  # fmt: skip
+            f"(here: {_to_fetch(absent)})"]  # fmt: skip
 
 
 def _absent(plan: Plan) -> Counter[str]:
     """Weights that are not here, and how many of the stages that are still to run need them."""
     needed = Counter(name for stage in plan.missing() for name in _needed(stage))
-    return Counter({name: count for name, count in needed.items() if weights.present(name) is None})
+    return Counter({name: count for name, count in needed.items() if not _is_here(name)})
+
+
+def _is_here(name: str) -> bool:
+    """Whether there is a file of these registered weights, or at this path."""
+    return Path(name).expanduser().is_file() if name not in weights.REGISTRY else weights.present(name) is not None
 
 
 def _needed(stage: Stage) -> Iterable[str]:
@@ -48,12 +53,23 @@ def _needed(stage: Stage) -> Iterable[str]:
         features = semantic.get("features")
         if isinstance(features, str):
             yield features
+        elif features is not None and features["kind"] == "hub":
+            yield from (features["weights"], str(Path(features["repository"]) / "hubconf.py"))
     elif stage.config.get("evaluation", {}).get("features") in weights.REGISTRY:
         yield stage.config["evaluation"]["features"]
 
 
 def _used(section: Mapping[str, Any] | None) -> Mapping[str, Any]:
     return section if section is not None and section["weight"] > 0 else {}
+
+
+def _to_fetch(absent: Iterable[str]) -> str:
+    """The command for those that have a name, the paths of the others."""
+    named = [name for name in absent if name in weights.REGISTRY]
+    paths = [name for name in absent if name not in weights.REGISTRY]
+    return "; ".join(
+        [f"`tokscale weights fetch {' '.join(named)}`"] * bool(named) + [f"a file {path}" for path in paths]
+    )
 
 
 def _listed(absent: Mapping[str, int]) -> str:

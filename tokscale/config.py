@@ -28,6 +28,7 @@ from tokscale.fields import (
 from tokscale.losses_config import (
     ClassifierTeacher,
     GanLoss,
+    HubTeacher,
     LossesConfig,
     LpipsLoss,
     PatchDiscriminator,
@@ -80,6 +81,7 @@ __all__ = [
     "GenerationConfig",
     "GigaTokTokenizer",
     "GptSize",
+    "HubTeacher",
     "ImageFolderData",
     "IntermediateProbe",
     "KLBottleneck",

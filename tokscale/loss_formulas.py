@@ -11,7 +11,7 @@ from functools import cache
 from typing import NamedTuple
 
 from tokscale.formulas import classifier_flops, classifier_params
-from tokscale.losses_config import ClassifierTeacher, LossesConfig, PatchDiscriminator, SemanticLoss, used
+from tokscale.losses_config import ClassifierTeacher, HubTeacher, LossesConfig, PatchDiscriminator, SemanticLoss, used
 from tokscale.tally import Tally, activation, attention, convolution, linear, mlp, norm, total
 
 Levels = tuple[tuple[int, ...], ...]
@@ -116,12 +116,16 @@ def distance_network(levels: Levels, resolution: int) -> Tally:
 def teacher_width(semantic: SemanticLoss) -> int:
     """Channels of the teacher's patch features."""
     features = semantic.features
+    if isinstance(features, HubTeacher):
+        return features.width
     return features.size.width if isinstance(features, ClassifierTeacher) else DINOV2[features].width
 
 
 def teacher_tally(semantic: SemanticLoss, resolution: int, classes: int) -> Tally:
     """The frozen teacher, which sees each image once."""
     features = semantic.features
+    if isinstance(features, HubTeacher):
+        return hub_teacher(features)
     if not isinstance(features, ClassifierTeacher):
         return dinov2(features)
     return Tally(classifier_params(features, classes), classifier_flops(features, resolution, 0))
@@ -142,6 +146,16 @@ def dinov2(name: str, resolution: int = DINOV2_SIDE) -> Tally:
     learned = 3 + (_PRETRAINED_AT // DINOV2_PATCH) ** 2 + size.registers
     embedded = linear(3 * DINOV2_PATCH**2, width, patches) + Tally(params=learned * width)
     return embedded + total(block) * size.depth + norm(width, tokens)
+
+
+@cache
+def hub_teacher(config: HubTeacher) -> Tally:
+    """A plain ViT of the stated width and depth: an estimate of a network that nobody has built yet."""
+    patches = (config.side // config.patch) ** 2
+    width, tokens = config.width, patches + config.prefix
+    block = [norm(width, tokens) * 2, attention(width, tokens), mlp(width, 4 * width, tokens)]
+    embedded = linear(3 * config.patch**2, width, patches) + Tally(params=tokens * width)
+    return embedded + total(block) * config.depth + norm(width, tokens)
 
 
 @cache

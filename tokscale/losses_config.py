@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Protocol, TypeVar
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from tokscale.fields import Config, Count, CountOrZero, Natural, NonNegative, Positive, Seed, kind_of
 from tokscale.tokenizer_config import VitSize
@@ -74,6 +74,8 @@ class GanLoss(Config):
 
 # --- semantic ---
 
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in [0, 1]
+
 Dinov2 = Literal["dinov2-s", "dinov2-b", "dinov2-l", "dinov2-g", "dinov2-s-reg", "dinov2-b-reg", "dinov2-l-reg",
                  "dinov2-g-reg"]  # fmt: skip
 
@@ -95,6 +97,42 @@ class ClassifierTeacher(Config):
     """of the teacher alone: trials of all seeds share it"""
 
 
+class HubTeacher(Config):
+    """Any vision encoder of a copy of a torch.hub repository, such as timm's SigLIP or CLIP (GigaTok, Table 6).
+
+    Its weights are a file on the disk, held to their hash; nothing is fetched. Width and depth are those of the
+    network, which a plan has not seen.
+    """
+
+    kind: Literal["hub"]
+    repository: str
+    """folder with a hubconf.py"""
+    entry: str
+    """function of hubconf.py that builds the network; it is called with ``pretrained=False``"""
+    weights: str
+    """file of the network's state: .safetensors, or what torch.save wrote"""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+    """of that file, or its first digits: an id must know which weights these are"""
+    width: Natural
+    """channels of a patch's features"""
+    depth: Natural
+    patch: Natural = 14
+    """pixels a side"""
+    side: Natural = 224
+    """pixels a side of the image as it is shown, whatever the data's resolution"""
+    prefix: Annotated[int, Field(ge=0)] = 0
+    """tokens before those of the patches"""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    """of pixels in [0, 1], which is taken off"""
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+
+    @model_validator(mode="after")
+    def _divides(self) -> HubTeacher:
+        if self.side % self.patch:
+            raise ValueError(f"patches of {self.patch} do not divide an image of {self.side} pixels")
+        return self
+
+
 def _named_or_trained(value: object) -> object:
     if isinstance(value, str):
         return "dinov2"
@@ -102,7 +140,9 @@ def _named_or_trained(value: object) -> object:
 
 
 Teacher = Annotated[
-    Annotated[Dinov2, Tag("dinov2")] | Annotated[ClassifierTeacher, Tag("classifier")],
+    Annotated[Dinov2, Tag("dinov2")]
+    | Annotated[ClassifierTeacher, Tag("classifier")]
+    | Annotated[HubTeacher, Tag("hub")],
     Discriminator(_named_or_trained),
 ]
 

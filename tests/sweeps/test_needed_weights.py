@@ -56,3 +56,22 @@ def test_what_is_here_or_takes_no_part_is_not_asked_for(spec, tmp_path):
     without.write_text(SPEC.replace("perceptual: {weight: 1.0}", "perceptual: {kind: random-vgg}"))
     (weights.default_folder() / weights.entry_of("vgg16").file).unlink()
     refuse_absent_weights(make_plan(without, Store(tmp_path / "runs")))
+
+
+def test_files_of_any_hub_repository_are_looked_for_too(spec, tmp_path):
+    for name in ("vgg16", "inception-tf2015"):
+        bring(name)
+    code, state = tmp_path / "code" / "hubconf.py", tmp_path / "state.pth"
+    teacher = (f"{{kind: hub, repository: {code.parent}, entry: siglip, weights: {state}, sha256: {'0' * 8}, "
+               "width: 8, depth: 2}")  # fmt: skip
+    spec.write_text(SPEC.replace("semantic: {layer: 1}", f"semantic: {{layer: 1, features: {teacher}}}"))
+    plan = make_plan(spec, Store(tmp_path / "runs"))
+    with pytest.raises(WeightsError) as refused:
+        refuse_absent_weights(plan)
+    assert refused.value.given == f"{state} (1 stage), {code} (1 stage)"
+    assert f"a file {state}; a file {code}" in refused.value.allowed
+    assert "fetch" not in refused.value.allowed
+    code.parent.mkdir()
+    code.write_text("")
+    state.write_bytes(b"")
+    refuse_absent_weights(plan)

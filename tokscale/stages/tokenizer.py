@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save
 
 from tokscale import cost
 from tokscale.bottlenecks.draws import seed_for
-from tokscale.config import MIN_MEASURED, ClassifierTeacher, used
+from tokscale.config import MIN_MEASURED, ClassifierTeacher, HubTeacher, used
 from tokscale.data import ImageSet, open_images, train_batches
 from tokscale.errors import DataError
 from tokscale.models.tokenizer import Tokenizer, build_tokenizer
@@ -20,6 +20,7 @@ from tokscale.stages.context import Context, Measures
 from tokscale.stages.teacher import load_teacher
 from tokscale.teachers.base import VisionTeacher
 from tokscale.teachers.dinov2 import open_dinov2
+from tokscale.teachers.hub import open_hub
 from tokscale.training.loop import train
 from tokscale.training.tokenizer_task import TokenizerTask
 from tokscale.training.watching import WatchingProbe
@@ -66,7 +67,7 @@ def _teacher(config: TokenizerStage, context: Context) -> VisionTeacher | None:
         return None
     if isinstance(semantic.features, ClassifierTeacher):
         return load_teacher(context.parents["teacher"], context.parent_folder("teacher"))
-    return open_dinov2(semantic.features)
+    return open_hub(semantic.features) if isinstance(semantic.features, HubTeacher) else open_dinov2(semantic.features)
 
 
 def _notes(config: TokenizerStage, task: TokenizerTask, context: Context) -> list[str]:
