@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal, Protocol, TypeVar
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tokscale.fields import Config, Count, CountOrZero, Natural, NonNegative, Positive, Seed, kind_of
 from tokscale.tokenizer_config import VitSize
@@ -97,6 +97,12 @@ class ClassifierTeacher(Config):
     """of the teacher alone: trials of all seeds share it"""
 
 
+def _quoted(value: object) -> object:
+    if isinstance(value, int | float):
+        raise ValueError("put the hash in quotes: YAML takes digits alone for a number")
+    return value
+
+
 class HubTeacher(Config):
     """Any vision encoder of a copy of a torch.hub repository, such as timm's SigLIP or CLIP (GigaTok, Table 6).
 
@@ -111,7 +117,7 @@ class HubTeacher(Config):
     """function of hubconf.py that builds the network; it is called with ``pretrained=False``"""
     weights: str
     """file of the network's state: .safetensors, or what torch.save wrote"""
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$"), BeforeValidator(_quoted)]
     """of that file, or its first digits: an id must know which weights these are"""
     width: Natural
     """channels of a patch's features"""

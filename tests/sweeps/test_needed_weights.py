@@ -62,7 +62,7 @@ def test_files_of_any_hub_repository_are_looked_for_too(spec, tmp_path):
     for name in ("vgg16", "inception-tf2015"):
         bring(name)
     code, state = tmp_path / "code" / "hubconf.py", tmp_path / "state.pth"
-    teacher = (f"{{kind: hub, repository: {code.parent}, entry: siglip, weights: {state}, sha256: {'0' * 8}, "
+    teacher = (f"{{kind: hub, repository: {code.parent}, entry: siglip, weights: {state}, sha256: '{'0' * 8}', "
                "width: 8, depth: 2}")  # fmt: skip
     spec.write_text(SPEC.replace("semantic: {layer: 1}", f"semantic: {{layer: 1, features: {teacher}}}"))
     plan = make_plan(spec, Store(tmp_path / "runs"))

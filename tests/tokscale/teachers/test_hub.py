@@ -102,3 +102,10 @@ def test_patches_that_do_not_divide_the_image_are_refused(written):
     config, _ = written()
     with pytest.raises(ConfigError, match="patches of 7 do not divide an image of 32 pixels"):
         parse(TrialConfig, {"losses": {"semantic": {"features": config.model_dump() | {"patch": 7}}}})
+
+
+def test_a_hash_that_yaml_took_for_a_number_is_refused_with_the_way_out(written):
+    config, _ = written()
+    with pytest.raises(ConfigError, match="put the hash in quotes") as refusal:
+        parse(TrialConfig, {"losses": {"semantic": {"features": config.model_dump() | {"sha256": 12345678}}}})
+    assert refusal.value.where == "losses.semantic.features.sha256"
