@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.commands import ASKING, RUNS, Cluster, Json, Runs, Small, Spec, Sweep, say
+from sweeps.commands import ASKING, RUNS, Cluster, Json, Profile, Runs, Small, Spec, Sweep, profile_stages, say
 
 if TYPE_CHECKING:
     from slurm.profiles import ClusterProfile
@@ -25,6 +25,7 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the sbatch files; change nothing.")] = False,
     runs: Runs = RUNS,
     small: Small = False,
+    profile: Profile = False,
     as_json: Json = False,
 ) -> None:
     """Submit to a cluster what a sweep wants and nobody has done or has in hand; safe to repeat at any time."""
@@ -35,12 +36,13 @@ def submit(
     from sweeps.store import Store
     from sweeps.submission import submit as hand_in
 
+    profile_stages(profile)
     store, written = Store(runs), load_spec(spec, small=small)[0]
-    profile = profile_of(written.cluster if cluster is None else cluster)
-    with rounds_of(spec, store, profile, small=small) as rounds:
+    there = profile_of(written.cluster if cluster is None else cluster)
+    with rounds_of(spec, store, there, small=small) as rounds:
         # Of a search, the points that may be open at a time: `run` asks for more as they come in.
         plan = rounds.plan if dry_run else rounds.advance(rounds.plan.statuses) or rounds.plan
-        made = hand_in(plan, store, profile, dry_run=dry_run, say=say)
+        made = hand_in(plan, store, there, dry_run=dry_run, say=say)
     typer.echo(submission_words.as_json(made) if as_json else submission_words.report(made))
     if made.remaining:
         raise typer.Exit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,20 @@ Cluster = Annotated[
 Small = Annotated[
     bool, typer.Option("--small", help="The spec's small form, which a laptop finishes in minutes, as NAME-small.")
 ]
+Profile = Annotated[
+    bool,
+    typer.Option(
+        "--profile", help="Record some steps of every stage that runs, and leave a page of where its time goes."
+    ),
+]
 RUNS = DEFAULT_RUNS
 ASKING = "waiting for the cluster to answer, half a minute at most ..."
+
+
+def profile_stages(wanted: bool) -> None:
+    """Have the stages that are started from here profile themselves: jobs inherit the variable."""
+    if wanted:
+        os.environ["TOKSCALE_PROFILE"] = "1"
 
 
 def say(words: str) -> None:
@@ -38,10 +51,14 @@ def quickstart(runs: Runs = RUNS, workers: Workers = None) -> None:
     _run(Path(__file__).parent / "specs" / "quickstart.yaml", runs, workers, command="tokscale quickstart")
 
 
-def run(spec: Spec, runs: Runs = RUNS, workers: Workers = None, cluster: Cluster = None, small: Small = False) -> None:
+def run(
+    spec: Spec, runs: Runs = RUNS, workers: Workers = None, cluster: Cluster = None, small: Small = False,
+    profile: Profile = False,
+) -> None:  # fmt: skip
     """Plan a sweep, run what is missing, here or on a cluster, collect the results and write the report."""
     from sweeps.spec import load_spec
 
+    profile_stages(profile)
     name = load_spec(spec, small=small)[0].cluster if cluster is None else cluster
     command = f"tokscale run {spec}" + " --small" * small
     if name is None or name == "local":

@@ -10,9 +10,9 @@ from tokscale import front
 
 SURFACE = {
     "quickstart": "--runs --workers",
-    "run": "spec --runs --workers --cluster --small",
+    "run": "spec --runs --workers --cluster --small --profile",
     "plan": "spec --cluster --runs --small --json",
-    "submit": "spec --cluster --dry-run --runs --small --json",
+    "submit": "spec --cluster --dry-run --runs --small --profile --json",
     "status": "sweep --runs --watch -w --json",
     "logs": "sweep trial --kind --rank --lines -n --follow -f --runs",
     "cancel": "sweep trial --where --runs",

@@ -39,6 +39,7 @@ from tokscale.stages.inputs import clear_leftovers, read_description, read_paren
 from tokscale.stages.provenance import Meter
 from tokscale.training import team as teams
 from tokscale.training.loop import Runtime
+from tokscale.training.profiling import StageProfile
 from tokscale.training.ranks import Ranks, ranks_here
 from tokscale.training.stopping import StopFlag, watch_signals
 from tokscale.training.team import Team, call_together, follow
@@ -52,6 +53,8 @@ STAGES: Mapping[str, Callable[[Context], Measures]] = {
     "generation": generation.run,
     "linear_probe": linear_probe.run,
 }
+PROFILE = "profile"
+"""what a profile of an attempt leaves, below the attempt's folder"""
 TRAINED = ("teacher", "tokenizer", "probe")
 """kinds of which all ranks have a part; the others are rank 0's alone"""
 
@@ -148,7 +151,7 @@ def _attempt(folder: StageFolder, held: claim.Claim, runtime: Runtime, team: Tea
     with watch_signals() as flag, Meter(folder, held.attempt, team.ranks.world) as meter:
         team.form()
         context = _context(folder, runtime, flag, team, held.attempt, held.check)
-        measures = STAGES[folder.kind](context)
+        measures = _profiled(context) if runtime.profile else STAGES[folder.kind](context)
     held.check()  # a process that was away for longer than its lease must not write over its successor's work
     artifacts = {path.name: digest(path) for path in sorted(folder.artifacts.glob("[!.]*")) if path.is_file()}
     parents = {kind: parent.id for kind, parent in context.parents.items()}
@@ -157,6 +160,17 @@ def _attempt(folder: StageFolder, held: claim.Claim, runtime: Runtime, team: Tea
     write_record(folder.path, record)
     shutil.rmtree(folder.checkpoints, ignore_errors=True)
     shutil.rmtree(folder.path / teams.FOLDER, ignore_errors=True)
+
+
+def _profiled(context: Context) -> Measures:
+    """Run a stage with some of its steps under a profiler, of which the record tells."""
+    kind, folder = context.folder.kind, context.folder
+    trace = folder.attempt(context.attempt) / PROFILE
+    context.profile = StageProfile(trace, f"{kind}/{context.id}", context.device, trains=kind in TRAINED)
+    context.notes.append("some steps were recorded by a profiler, which took time of its own")
+    measures = STAGES[kind](context)
+    context.profile.close()
+    return measures
 
 
 def _context(

@@ -7,7 +7,7 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from tokscale.record import write_atomically
 from tokscale.stage import StageFolder
 from tokscale.training.callbacks import Budget, Progress, StepEnd
 from tokscale.training.checkpoints import FolderCheckpoints, newest_checkpoint
+from tokscale.training.profiling import ProfiledSteps, StageProfile
 from tokscale.training.ranks import Ranks
 from tokscale.training.sharding import ShardingStrategy
 from tokscale.training.stopping import StopFlag, ignore_signals
@@ -31,6 +32,7 @@ from tokscale.training.tasks import Task
 from tokscale.training.team import Team
 
 BEGINNING = "begun.json"
+PROFILE_VARIABLE = "TOKSCALE_PROFILE"
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
@@ -44,6 +46,8 @@ class Runtime:
     micro_batch: int | None = None  # images of one rank that pass at once; None: its whole share of the batch
     shard: bool = False  # whether ranks share out the transformers' blocks, for a model that fits no single device
     recompute: bool = False  # whether the activations of a tokenizer's blocks are made again in the backward pass
+    profile: bool = field(default_factory=lambda: os.environ.get(PROFILE_VARIABLE, "") not in ("", "0"))
+    """whether a few steps are recorded by a profiler; jobs inherit the variable from who starts them"""
 
     @property
     def device(self) -> torch.device:
@@ -54,7 +58,7 @@ class Runtime:
 class Setting:
     """Where an attempt takes place: the stage's id and folder, who asks to stop, and with which other ranks.
 
-    ``check`` raises where the stage is no longer this process's to write to.
+    ``check`` raises where the stage is no longer this process's to write to; ``profile`` watches the steps of rank 0.
     """
 
     id: str
@@ -64,6 +68,7 @@ class Setting:
     team: Team
     attempt: int
     check: Callable[[], None]
+    profile: StageProfile | None = field(default=None, kw_only=True)
 
     def begin(self, images: int, at_once: int) -> None:
         """Note from how many images on this attempt goes, and how many pass at once on a rank.
@@ -75,10 +80,15 @@ class Setting:
             write_atomically(self.folder.attempt(self.attempt) / BEGINNING, json.dumps(note).encode())
 
     def stop_if_asked(self) -> None:
-        """Raise ``StoppedError`` when a signal asked to stop: for work that is not kept until it is done."""
+        """Raise ``StoppedError`` when a signal asked to stop: for work that is not kept until it is done.
+
+        It is asked between two passes, so a profile counts them here.
+        """
         if self.flag:
             raise StoppedError(f"stopped by {self.flag.signal}; what was measured so far is not kept",
                                where=str(self.folder.path), allowed="run the sweep again")  # fmt: skip
+        if self.profile is not None:
+            self.profile.passed()
 
 
 def train(
@@ -146,7 +156,7 @@ def _trainer(task: Task, setting: Setting, watchers: Sequence[pl.Callback]) -> p
     trainer: Any = pl.Trainer(
         precision=_PRECISIONS[task.training_config.precision],
         max_epochs=-1,
-        callbacks=[Budget(), *watchers, end],
+        callbacks=[Budget(), *watchers, end, *([ProfiledSteps(setting.profile)] if setting.profile else [])],
         default_root_dir=folder.path,
         logger=False,
         enable_checkpointing=False,
