@@ -57,4 +57,5 @@ class DecoderTask(ReconstructionTask):
         return latents
 
     def warnings(self, past: Sequence[Point]) -> list[str]:
-        return signs(past, codes=None, latents=0, warmup=self.training_config.warmup)
+        return signs(past, codes=None, latents=0, warmup=self.training_config.warmup, entropy=False,
+                     place="decoder_finetune.")  # fmt: skip

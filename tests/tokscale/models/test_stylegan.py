@@ -43,11 +43,11 @@ def test_parameters_and_flops_are_those_of_the_formula(side, widths, last):
     assert counter.get_total_flops() == 2 * formula.flops
 
 
-def test_the_published_one_at_256_pixels():
+def test_by_default_it_has_the_size_of_the_published_one():
     config = StyleGanDiscriminator()
-    widths = [128, 256, 512, 512, 512, 512, 512]  # 24 M parameters in configuration F, at 256 pixels
-    assert config.widths(256) == widths
-    assert loss_formulas.discriminator(config, 256).params == params_by_hand(widths, 4)
+    assert config.widths(256) == [128, 256, 512, 512, 512, 512, 512]
+    assert loss_formulas.discriminator(config, 256).params == params_by_hand(config.widths(256), 4)
+    assert loss_formulas.discriminator(config, 1024).params == 29_012_513  # as its code prints when it begins to train
 
 
 def test_images_that_cannot_be_halved_are_refused():
