@@ -32,7 +32,7 @@ def test_a_training_that_trials_share_is_counted_once() -> None:
         rows, columns=["tokenizer.patch", "seed", "decoder_finetune.losses.gan.weight", "finetune_images"]
     )
     text = text_of(table.assign(train_images=1000.0))
-    assert "3000 training images, 150 training images of second stages" in text
+    assert "3,000 training images, 150 training images of second stages" in text
 
 
 def test_stages_by_kind() -> None:

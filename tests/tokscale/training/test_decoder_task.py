@@ -238,6 +238,16 @@ def test_a_resumed_run_is_the_unbroken_one_to_the_bit(prepared, monkeypatch):
             assert line[name] == expected[name], name
 
 
+def test_bf16_trains_about_the_same(prepared):
+    exact, rounded = prepared("exact"), prepared("rounded", SPEC.replace("ema: 0.8", "ema: 0.8, precision: bf16"))
+    for folder in (exact, rounded):
+        run(str(folder.path), progress_seconds=0.0)
+    for line, expected in zip(lines_of(rounded), lines_of(exact), strict=True):
+        assert line.keys() == expected.keys()
+        for name in expected.keys() & {"reconstruction", "perceptual", "discriminator", "r1"}:
+            assert line[name] == pytest.approx(expected[name], rel=0.1), name
+
+
 # --- records ---
 
 
