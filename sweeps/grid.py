@@ -20,7 +20,9 @@ from tokscale.parsing import parse
 from tokscale.stage import Stage, TrialStages
 
 MOST_POINTS = 1_000_000
-_SOMETIMES = ("bottleneck_bits", "codebook_size", "probe_params")  # None in a condition where a trial has none
+# None in a condition where a trial has none
+_SOMETIMES = ("bottleneck_bits", "codebook_size", "probe_params", "finetune_only_params", "finetune_images",
+              "finetune_flops")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -46,8 +46,9 @@ def _is_here(name: str) -> bool:
 
 
 def _needed(stage: Stage) -> Iterable[str]:
-    if stage.kind == "tokenizer":
-        perceptual, semantic = (_used(stage.config["losses"].get(name)) for name in ("perceptual", "semantic"))
+    trained = stage.config.get("decoder_finetune", stage.config)
+    if "losses" in trained:
+        perceptual, semantic = (_used(trained["losses"].get(name)) for name in ("perceptual", "semantic"))
         if perceptual.get("kind") == "lpips":
             yield "vgg16"
         features = semantic.get("features")

@@ -28,7 +28,7 @@ from tokscale.record import Record
 # Of the rate that training reaches: encoding waits for images, and sampling reads all weights for one token a time.
 KIND_EFFICIENCY = {
     "teacher": 1.0, "tokenizer": 1.0, "probe": 1.0, "reconstruction": 0.5, "latents": 0.5, "generation": 0.05,
-    "linear_probe": 0.5,
+    "linear_probe": 0.5, "decoder_finetune": 1.0,
 }  # fmt: skip
 START_SECONDS = 60.0  # interpreter, torch, opening the data
 USABLE_MEMORY = 0.85  # of a GPU: the rest goes to its context, to kernels' workspaces and to fragments

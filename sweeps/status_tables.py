@@ -26,7 +26,7 @@ STYLES = {
 _ORDER = (StageState.interrupted, StageState.running, StageState.queued, StageState.blocked, StageState.cancelled,
           StageState.new, StageState.done)  # fmt: skip
 _TOLD = (StageState.running, StageState.failed, StageState.queued, StageState.interrupted)
-_SHORT_KINDS = {"reconstruction": "reconstr.", "generation": "generat."}
+_SHORT_KINDS = {"decoder_finetune": "finetune", "reconstruction": "reconstr.", "generation": "generat."}
 # of the cluster's words, for a cell; those that are empty stand in the summary, or in another cell of the row
 _SHORT_REASONS = {
     "waits behind jobs of higher priority": "priority",

@@ -25,13 +25,21 @@ from tokscale.fields import (
     kind_of,
     parse_count,
 )
+from tokscale.finetune_config import DecoderFinetuneConfig
+from tokscale.gan_config import (
+    AnyDiscriminator,
+    DecoderGan,
+    GanLoss,
+    LeCamPenalty,
+    PatchDiscriminator,
+    R1Penalty,
+    StyleGanDiscriminator,
+)
 from tokscale.losses_config import (
     ClassifierTeacher,
-    GanLoss,
     HubTeacher,
     LossesConfig,
     LpipsLoss,
-    PatchDiscriminator,
     PerceptualLoss,
     RandomVggLoss,
     SemanticLoss,
@@ -62,11 +70,19 @@ from tokscale.tokenizer_config import (
     VitTokenizer,
     VQBottleneck,
 )
-from tokscale.training_config import IntermediateProbe, OptimizationConfig, TrainingConfig
+from tokscale.training_config import (
+    AveragedTraining,
+    DecoderTraining,
+    IntermediateProbe,
+    OptimizationConfig,
+    TrainingConfig,
+)
 
 __all__ = [
     "MIN_MEASURED",
+    "AnyDiscriminator",
     "AutoregressiveProbe",
+    "AveragedTraining",
     "BottleneckConfig",
     "CfgSearch",
     "ClassifierTeacher",
@@ -74,6 +90,9 @@ __all__ = [
     "ConvolutionSize",
     "Count",
     "DataConfig",
+    "DecoderFinetuneConfig",
+    "DecoderGan",
+    "DecoderTraining",
     "EvaluationConfig",
     "FSQBottleneck",
     "Fraction",
@@ -87,6 +106,7 @@ __all__ = [
     "KLBottleneck",
     "LFQBottleneck",
     "LatentsConfig",
+    "LeCamPenalty",
     "LinearProbeConfig",
     "LossesConfig",
     "LpipsLoss",
@@ -99,11 +119,13 @@ __all__ = [
     "ProbeConfig",
     "ProbeTrainingConfig",
     "ProceduralData",
+    "R1Penalty",
     "RandomVggLoss",
     "Seed",
     "SemanticLoss",
     "ShardsData",
     "ShortcutLoss",
+    "StyleGanDiscriminator",
     "TokenizerConfig",
     "TrainingConfig",
     "TransformerSize",
@@ -197,6 +219,7 @@ class TrialSections(Config):
     evaluation: EvaluationConfig = EvaluationConfig()
     generation: GenerationConfig | None = GenerationConfig()
     linear_probe: LinearProbeConfig | None = Field(default=None, json_schema_extra={"since": "0.2"})
+    decoder_finetune: DecoderFinetuneConfig | None = Field(default=None, json_schema_extra={"since": "0.2"})
     seed: Seed = 0
 
 
@@ -215,6 +238,8 @@ class TrialConfig(TrialSections):
         if used(self.losses.shortcut) is not None and not isinstance(self.tokenizer, GigaTokTokenizer):
             raise ValueError("losses.shortcut goes past the transformers of a gigatok tokenizer, and tokenizer.kind is "
                              f"{self.tokenizer.kind}")  # fmt: skip
+        if self.decoder_finetune is not None:
+            self.decoder_finetune.check(self.data.resolution)
         self._check_codes()
         if self.latents.augment != "none" and not getattr(self.data, "flip", False):
             raise ValueError(f"latents.augment {self.latents.augment} mirrors images: it takes photographs with "

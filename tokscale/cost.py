@@ -12,9 +12,9 @@ from collections.abc import Callable
 from tokscale.config import (
     AutoregressiveProbe,
     TrialConfig,
-    VitTokenizer,
     stand_in_teacher,
 )
+from tokscale.finetune_cost import finetune_sizes, finetune_stage_cost
 from tokscale.formulas import (
     bottleneck_numbers,
     bottleneck_sizes,
@@ -30,9 +30,9 @@ from tokscale.formulas import (
     tokenizer_params,
     training_flops,
 )
-from tokscale.gigatok_formulas import widest_floats
 from tokscale.labels import decoder_name, encoder_name, label
 from tokscale.memory import (
+    averaged_bytes,
     checkpointed_bytes,
     kept_by_blocks,
     kept_by_tokenizer,
@@ -40,6 +40,7 @@ from tokscale.memory import (
     spared_by_recomputing,
     trained_bytes,
     widest,
+    widest_half,
 )
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
 from tokscale.stage_cost import StageCost
@@ -100,12 +101,8 @@ def _pictures(trial: TrialConfig) -> int:
 
 def _coding(trial: TrialConfig, images: int) -> int:
     """Bytes for encoding and decoding a batch without gradients."""
-    tokenizer, resolution = trial.tokenizer, trial.data.resolution
-    weights = 4 * tokenizer_params(tokenizer, resolution)["tokenizer_params"]
-    if isinstance(tokenizer, VitTokenizer):
-        halves = (tokenizer.encoder, tokenizer.decoder)
-        return weights + max(widest(half, vit_mlp_width(half.width), images, _tokens(trial)) for half in halves)
-    return weights + 4 * images * widest_floats(tokenizer.convolution, resolution)
+    weights = 4 * tokenizer_params(trial.tokenizer, trial.data.resolution)["tokenizer_params"]
+    return weights + widest_half(trial, images)
 
 
 def _validation_images(trial: TrialConfig) -> int:
@@ -138,12 +135,14 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     trained = kept + losses.trained_params
     each = size_of_float(training) * (kept_by_tokenizer(trial) + losses.kept)
     each += 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
-    fixed = trained_bytes(trained, training) + 4 * losses.frozen_params
+    averaged = averaged_bytes(kept, training)
+    fixed = trained_bytes(trained, training) + averaged + 4 * losses.frozen_params
     blocks, block = tokenizer_blocks(trial.tokenizer)
     flops = tokenizer_training_flops(trial) + _watching_flops(trial)
     recomputed = each - size_of_float(training) * spared_by_recomputing(trial)
-    return StageCost(flops, fixed, each, training.batch_size, checkpointed_bytes(trained),
-                     trained_bytes(blocks, training), 4 * block, recomputed)  # fmt: skip
+    shared = trained_bytes(blocks, training) + averaged_bytes(blocks, training)
+    return StageCost(flops, fixed, each, training.batch_size, checkpointed_bytes(trained, averaged), shared, 4 * block,
+                     recomputed)  # fmt: skip
 
 
 def _watching_flops(trial: TrialConfig) -> float:
@@ -222,6 +221,7 @@ def _linear_probe_stage(trial: TrialConfig) -> StageCost:
 _STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
     "teacher": _teacher_stage,
     "tokenizer": _tokenizer_stage,
+    "decoder_finetune": finetune_stage_cost,
     "reconstruction": _reconstruction_stage,
     "latents": _latents_stage,
     "probe": _probe_stage,
@@ -236,6 +236,7 @@ _STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
 def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
     """The size and budget columns of the results table that follow from a trial's config.
 
+    Those of a second training stand apart, as other trials may share the first.
     ``probe_params`` is left out where there is no probe, and for photographs: their number of classes is known only to
     who has opened them.
     """
@@ -246,6 +247,8 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
         "train_images": training_images(trial.training),
         "train_flops": tokenizer_training_flops(trial),
     }
+    if trial.decoder_finetune is not None:
+        sizes |= finetune_sizes(trial)
     if trial.probe is not None and classes_of(trial) is not None:
         sizes["probe_params"] = _probe_params(trial)
     return sizes

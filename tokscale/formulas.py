@@ -121,12 +121,17 @@ def _vit_params(size: TransformerSize) -> int:
 
 def tokenizer_blocks(config: TokenizerConfig) -> tuple[int, int]:
     """Parameters in the transformer blocks of a tokenizer, all together and in its largest block."""
-    halves = (config.encoder, config.decoder)
+    halves = [half_blocks(config, half) for half in (config.encoder, config.decoder)]
+    return sum(every for every, _ in halves), max(block for _, block in halves)
+
+
+def half_blocks(config: TokenizerConfig, half: TransformerSize) -> tuple[int, int]:
+    """Parameters in the transformer blocks of one half of a tokenizer, all together and in one."""
     if isinstance(config, VitTokenizer):
-        blocks = [_vit_block_params(half.width) for half in halves]
+        block = _vit_block_params(half.width)
     else:
-        blocks = [gigatok_block(half.width, 1, 1, config.layout).params for half in halves]
-    return sum(half.depth * block for half, block in zip(halves, blocks, strict=True)), max(blocks)
+        block = gigatok_block(half.width, 1, 1, config.layout).params
+    return half.depth * block, block
 
 
 def tokenizer_params(config: TokenizerConfig, resolution: int = 256) -> dict[str, int]:

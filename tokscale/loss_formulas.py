@@ -2,7 +2,8 @@
 
 A frozen network that looks at the reconstruction costs three forward passes of an image's step: of the image, of the
 reconstruction, and the gradient back to its pixels. A discriminator costs eight: two to tell the tokenizer what to do
-(forward, and back to the pixels), and three for each of image and reconstruction to learn itself.
+(forward, and back to the pixels), and three for each of image and reconstruction to learn itself. In a step with an R1
+penalty it costs six more: two for the gradient by the image, and four to go back through both of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from functools import cache
 from typing import NamedTuple
 
 from tokscale.formulas import classifier_flops, classifier_params
-from tokscale.losses_config import ClassifierTeacher, HubTeacher, LossesConfig, PatchDiscriminator, SemanticLoss, used
+from tokscale.gan_config import AnyDiscriminator, PatchDiscriminator, StyleGanDiscriminator
+from tokscale.losses_config import ClassifierTeacher, HubTeacher, LossesConfig, SemanticLoss, used
 from tokscale.tally import Tally, activation, attention, convolution, linear, mlp, norm, total
 
 Levels = tuple[tuple[int, ...], ...]
@@ -47,7 +49,7 @@ DINOV2: dict[str, Dinov2Size] = _dinov2_sizes()
 DINOV2_PATCH, DINOV2_SIDE = 14, 224
 """pixels a side of a patch, and of the image as GigaTok shows it, whatever the data's resolution"""
 _PRETRAINED_AT = 518  # pixels a side that its positions were learned for
-PASSES_BESIDE, PASSES_ADVERSARIAL = 3, 8
+PASSES_BESIDE, PASSES_ADVERSARIAL, PASSES_PENALTY = 3, 8, 6
 
 
 class LossCosts(NamedTuple):
@@ -57,6 +59,8 @@ class LossCosts(NamedTuple):
     """FLOPs of every image's step"""
     adversarial: float
     """FLOPs of an image's step from ``gan.start`` on"""
+    penalty: float
+    """FLOPs of an image in a step with an R1 penalty, on top"""
     alignment_params: int
     """of the MLP on the decoder's features, which GigaTok counts in its tokenizers' sizes"""
     discriminator_params: int
@@ -83,11 +87,13 @@ def loss_costs(losses: LossesConfig, decoder_width: int, cells: int, resolution:
     return LossCosts(
         always=float(PASSES_BESIDE * (seeing.flops + aligned.flops) + teacher.flops),
         adversarial=float(PASSES_ADVERSARIAL * judge.flops),
+        penalty=float(PASSES_PENALTY * judge.flops),
         alignment_params=aligned.params,
         discriminator_params=judge.params,
         frozen_params=seeing.params + teacher.params,
-        # of the reconstruction by the frozen network, of image and reconstruction by the discriminator
-        kept=seeing.kept + 2 * judge.kept + aligned.kept,
+        # of the reconstruction by the frozen network, of image and reconstruction by the discriminator; a penalty alone
+        # keeps its forward pass, its gradient, and what goes back through both
+        kept=seeing.kept + (3 if gan and used(gan.r1) else 2) * judge.kept + aligned.kept,
     )
 
 
@@ -172,8 +178,13 @@ def alignment(width: int, cells: int, features: int) -> Tally:
     return total(parts)
 
 
+def discriminator(config: AnyDiscriminator, resolution: int) -> Tally:
+    """A discriminator of images of so many pixels a side."""
+    return patchgan(config, resolution) if isinstance(config, PatchDiscriminator) else stylegan(config, resolution)
+
+
 @cache
-def discriminator(config: PatchDiscriminator, resolution: int) -> Tally:
+def patchgan(config: PatchDiscriminator, resolution: int) -> Tally:
     """4 x 4 convolutions; all but the first and the last have a norm in place of a bias (Isola et al. 2017)."""
     inputs, outputs, side = 3, config.width, resolution
     parts = [convolution(inputs, outputs, side, kernel=4, stride=2), activation(outputs, (side // 2) ** 2)]
@@ -187,3 +198,29 @@ def discriminator(config: PatchDiscriminator, resolution: int) -> Tally:
         side = out_side
         parts += [norm(outputs, side * side)] * normed + [activation(outputs, side * side)]
     return total([*parts, convolution(outputs, 1, side, kernel=4, out_side=side - 1)])
+
+
+@cache
+def stylegan(config: StyleGanDiscriminator, resolution: int) -> Tally:
+    """StyleGAN2's discriminator (Karras et al. 2020): see ``tokscale.models.stylegan``."""
+    sides, widths = config.sides(resolution), config.widths(resolution)
+    parts = [convolution(3, widths[0], resolution, kernel=1), activation(widths[0], resolution**2)]
+    for side, inputs, outputs in zip(sides, widths, widths[1:], strict=False):
+        parts += [
+            convolution(inputs, inputs, side),
+            activation(inputs, side**2),
+            _blur(inputs, side, side + 1),
+            convolution(inputs, outputs, side + 1, stride=2, out_side=side // 2),
+            activation(outputs, (side // 2) ** 2),
+            _blur(inputs, side, side // 2),
+            convolution(inputs, outputs, side // 2, kernel=1, bias=False),
+        ]
+    width, cells = widths[-1], sides[-1] ** 2
+    spread = activation(width, cells)
+    hidden = [linear(width * cells, width, 1), activation(width, 1), linear(width, 1, 1)]
+    return total([*parts, spread, convolution(width + 1, width, sides[-1]), activation(width, cells), *hidden])
+
+
+def _blur(channels: int, side: int, out_side: int) -> Tally:
+    """A 4 x 4 filter over each channel, which has no weights to learn."""
+    return Tally(0, 2 * 16 * channels * out_side**2, channels * side * side)

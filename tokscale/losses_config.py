@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from tokscale.fields import Config, Count, CountOrZero, Natural, NonNegative, Positive, Seed, kind_of
+from tokscale.fields import Config, Count, Natural, NonNegative, Positive, Seed, kind_of
+from tokscale.gan_config import GanLoss
 from tokscale.tokenizer_config import VitSize
 
 # --- perceptual ---
@@ -35,41 +36,6 @@ class RandomVggLoss(FeatureDistance):
 PerceptualLoss = Annotated[
     Annotated[LpipsLoss, Tag("lpips")] | Annotated[RandomVggLoss, Tag("random-vgg")], kind_of("lpips")
 ]
-
-
-# --- adversarial ---
-
-
-class PatchDiscriminator(Config):
-    """Convolutions that judge overlapping patches of an image (Isola et al. 2017)."""
-
-    kind: Literal["patchgan"] = "patchgan"
-    width: Natural = 64
-    """channels of the first convolution; they double from one to the next, up to eight times as many"""
-    depth: Natural = 3
-    """convolutions that halve the image"""
-    norm: Literal["batch", "group", "none"] = Field(default="batch", json_schema_extra={"since": "0.2"})
-    """group norm and none judge each image by itself"""
-    norm_images: Natural = Field(default=16, json_schema_extra={"since": "0.2"})
-    """images that share the statistics of a batch norm: consecutive ones of the global batch"""
-
-    @property
-    def smallest(self) -> int:
-        """Pixels a side below which nothing is left to judge."""
-        return 3 << self.depth
-
-
-class GanLoss(Config):
-    """A discriminator between images and reconstructions, trained beside the tokenizer."""
-
-    weight: NonNegative = 0.5
-    """of the tokenizer's side of the loss"""
-    loss: Literal["hinge", "non-saturating"] = Field(default="hinge", json_schema_extra={"since": "0.2"})
-    start: CountOrZero = 0
-    """images that the tokenizer has seen before the discriminator joins"""
-    lr: Positive | None = None
-    """peak learning rate of the discriminator; the tokenizer's when none is given"""
-    discriminator: PatchDiscriminator = PatchDiscriminator()
 
 
 # --- semantic ---
@@ -215,11 +181,8 @@ class LossesConfig(Config):
             )
         if teacher is not None and classes == 1:
             raise ValueError("losses.semantic.features: a classifier needs data of 2 or more classes, not 1")
-        if gan is not None and resolution < gan.discriminator.smallest:
-            raise ValueError(
-                f"losses.gan.discriminator.depth {gan.discriminator.depth} leaves nothing to judge of data.resolution "
-                f"{resolution}: it takes {gan.discriminator.smallest} pixels or more"
-            )
+        if gan is not None:
+            gan.check(resolution, "losses.gan.discriminator")
 
 
 def used(section: _Section | None) -> _Section | None:

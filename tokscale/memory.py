@@ -5,9 +5,10 @@ Floats are counted for one image; how many bytes one takes depends on the precis
 
 from __future__ import annotations
 
-from tokscale.config import OptimizationConfig, TransformerSize, TrialConfig, VitTokenizer
+from tokscale.config import AveragedTraining, OptimizationConfig, TransformerSize, TrialConfig, VitTokenizer
 from tokscale.formulas import gigatok_halves_of
 from tokscale.gigatok_formulas import block as gigatok_block
+from tokscale.gigatok_formulas import widest_floats
 from tokscale.presets import vit_mlp_width
 
 
@@ -25,20 +26,24 @@ def kept_by_blocks(size: TransformerSize, hidden: int, tokens: int) -> int:
     return tokens * size.depth * (11 * size.width + 4 * hidden)
 
 
-def kept_by_tokenizer(trial: TrialConfig) -> int:
-    """Floats that a tokenizer keeps of one image for its backward pass."""
+BOTH, DECODER = slice(None), slice(1, None)
+"""halves of a tokenizer that take part in a backward pass"""
+
+
+def kept_by_tokenizer(trial: TrialConfig, halves: slice = BOTH) -> int:
+    """Floats that a tokenizer, or one half of it, keeps of one image for its backward pass."""
     tokenizer, resolution = trial.tokenizer, trial.data.resolution
     if isinstance(tokenizer, VitTokenizer):
-        halves, tokens = (tokenizer.encoder, tokenizer.decoder), tokenizer.latent_tokens(resolution)
-        return sum(kept_by_blocks(half, vit_mlp_width(half.width), tokens) for half in halves)
-    return sum(half.kept for half in gigatok_halves_of(tokenizer, resolution))
+        sizes, tokens = [tokenizer.encoder, tokenizer.decoder], tokenizer.latent_tokens(resolution)
+        return sum(kept_by_blocks(size, vit_mlp_width(size.width), tokens) for size in sizes[halves])
+    return sum(half.kept for half in list(gigatok_halves_of(tokenizer, resolution))[halves])
 
 
-def spared_by_recomputing(trial: TrialConfig) -> int:
+def spared_by_recomputing(trial: TrialConfig, halves: slice = BOTH) -> int:
     """Floats of an image that need not be kept when each block keeps its input alone, but for the block at work."""
     tokenizer = trial.tokenizer
     saved, largest = 0, 0
-    for half, queries, memory in _block_shapes(trial):
+    for half, queries, memory in _block_shapes(trial)[halves]:
         if isinstance(tokenizer, VitTokenizer):
             block = kept_by_blocks(half, vit_mlp_width(half.width), queries) // half.depth
         else:
@@ -61,11 +66,29 @@ def widest(size: TransformerSize, hidden: int, images: int, tokens: int) -> int:
     return 4 * images * tokens * (2 * size.width + 4 * hidden)
 
 
+def widest_half(trial: TrialConfig, images: int) -> int:
+    """Bytes of the widest moment of encoding or decoding a batch without gradients."""
+    tokenizer, resolution = trial.tokenizer, trial.data.resolution
+    if isinstance(tokenizer, VitTokenizer):
+        tokens = tokenizer.latent_tokens(resolution)
+        return max(widest(size, vit_mlp_width(size.width), images, tokens)
+                   for size in (tokenizer.encoder, tokenizer.decoder))  # fmt: skip
+    return 4 * images * widest_floats(tokenizer.convolution, resolution)
+
+
 def trained_bytes(params: int, training: OptimizationConfig) -> int:
     """Bytes of weights, gradients and AdamW's two moments, and of bf16 copies of the weights under autocast."""
     return params * (18 if training.precision == "bf16" else 16)
 
 
-def checkpointed_bytes(params: int) -> int:
-    """Bytes on disk: two checkpoints are kept while a third is written (weights and moments), then the weights."""
-    return params * (3 * 12 + 4)
+def averaged_bytes(params: int, training: AveragedTraining) -> int:
+    """Bytes of an average of the weights, where there is one."""
+    return 0 if training.ema is None else 4 * params
+
+
+def checkpointed_bytes(params: int, averaged: int = 0) -> int:
+    """Bytes on disk: two checkpoints are kept while a third is written (weights and moments), then the weights.
+
+    ``averaged`` bytes of average are in each of the three.
+    """
+    return params * (3 * 12 + 4) + 3 * averaged

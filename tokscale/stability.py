@@ -56,18 +56,20 @@ def read_points(progress: Path) -> list[Point]:
 
 
 def signs(
-    points: Sequence[Point], *, codes: int | None, latents: int, warmup: float, entropy: bool = True
+    points: Sequence[Point], *, codes: int | None, latents: int, warmup: float, entropy: bool = True, place: str = ""
 ) -> list[str]:
     """What looks like a collapse at the last of these points, in words; empty too where too little is known.
 
     ``codes`` is the codebook's size (None: there is none), ``latents`` how many a batch has, ``warmup`` the share of
-    the budget before which nothing is said, ``entropy`` whether the bottleneck has an entropy loss to advise.
+    the budget before which nothing is said, ``entropy`` whether the bottleneck has an entropy loss to advise, ``place``
+    what comes before a setting's name in the spec.
     """
     settled = [one for one in points if one.share >= max(warmup, _SETTLING)]
-    advice = "a longer training.warmup"
+    advice = f"a longer {place}training.warmup"
     if entropy:
         advice = f"tokenizer.bottleneck.entropy_weight 5e-3, {advice}"
-    found = [_unused(settled, codes, latents, advice) if codes is not None else None, _leapt(settled, advice)]
+    leapt = _leapt(settled, f"{advice}, a lower {place}losses.gan.lr")
+    found = [_unused(settled, codes, latents, advice) if codes is not None else None, leapt]
     return [words for words in found if words is not None]
 
 
@@ -96,10 +98,7 @@ def _leapt(points: Sequence[Point], advice: str) -> str | None:
     noises = _NOISES + math.sqrt(2 * math.log(len(earlier)))
     if last <= LEAP * best or last - best <= noises * _spread(losses):
         return None
-    return (
-        f"the perceptual loss leapt from {best:.3g} to {last:.3g}: reconstructions have become worse "
-        f"(try {advice}, a lower losses.gan.lr)"
-    )
+    return f"the perceptual loss leapt from {best:.3g} to {last:.3g}: reconstructions have become worse (try {advice})"
 
 
 def _spread(losses: Sequence[float]) -> float:

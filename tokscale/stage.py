@@ -23,7 +23,8 @@ from pydantic.fields import FieldInfo
 from tokscale.config import Config, TrialConfig, stand_in_teacher
 from tokscale.record import RECORD_NAME
 
-KINDS = ("teacher", "tokenizer", "reconstruction", "latents", "probe", "generation", "linear_probe")
+KINDS = ("teacher", "tokenizer", "decoder_finetune", "reconstruction", "latents", "probe", "generation",
+         "linear_probe")  # fmt: skip
 _SECTION_NAMES = tuple(TrialConfig.model_fields)
 ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
 
@@ -186,7 +187,14 @@ class TrialStages:
         if trial.training.probe_every:
             tokenizer = tokenizer._replace(watch={"training": watched(trial.training)})
         of_tokenizer = {"tokenizer": tokenizer.id}
-        stages += [tokenizer, self._stage("reconstruction", written, ("data", "evaluation"), of_tokenizer)]
+        stages.append(tokenizer)
+        judged = dict(of_tokenizer)  # with the decoder that images come out of; its latents are the tokenizer's
+        if trial.decoder_finetune is not None:
+            training["decoder_finetune"] = written["decoder_finetune"]
+            finetuned = ("data", "decoder_finetune", "seed")
+            stages.append(self._stage("decoder_finetune", training, finetuned, of_tokenizer))
+            judged["decoder_finetune"] = stages[-1].id
+        stages.append(self._stage("reconstruction", written, ("data", "evaluation"), judged))
         if trial.probe is None:
             return stages
         latents = self._stage("latents", written, ("data", "latents"), of_tokenizer)
@@ -194,7 +202,7 @@ class TrialStages:
         stages += [latents, probe]
         if trial.generation is not None:
             measured = ("data", "evaluation", "generation", "seed")
-            stages.append(self._stage("generation", written, measured, {**of_tokenizer, "probe": probe.id}))
+            stages.append(self._stage("generation", written, measured, {**judged, "probe": probe.id}))
         if trial.linear_probe is not None:
             classified = ("data", "linear_probe", "seed")
             stages.append(self._stage("linear_probe", written, classified, {**of_tokenizer, "probe": probe.id}))

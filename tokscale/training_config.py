@@ -34,6 +34,21 @@ class OptimizationConfig(Config):
         return -(-self.images // self.batch_size)
 
 
+class AveragedTraining(OptimizationConfig):
+    """Training whose weights may be averaged over its steps; what is averaged is then what is measured."""
+
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, json_schema_extra={"since": "0.2"})
+    """decay of an exponential moving average of the weights, by step"""
+
+
+class DecoderTraining(AveragedTraining):
+    """Training of a decoder alone, as ViTok's second stage (arXiv 2501.09755, 2.3): 100,000 steps."""
+
+    images: Count = 25_600_000
+    batch_size: Count = 256
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.9999
+
+
 class IntermediateProbe(Config):
     """A small autoregressive probe on a fixed set of training images, trained anew on the weights of the moment."""
 
@@ -43,7 +58,7 @@ class IntermediateProbe(Config):
     epochs: Natural = 8
 
 
-class TrainingConfig(OptimizationConfig):
+class TrainingConfig(AveragedTraining):
     """Training of a tokenizer. What only looks at it is no part of its id: the weights are the same, bit by bit."""
 
     probe_every: CountOrZero = Field(default=0, json_schema_extra={"watching": True})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from tokscale.config import (
+    AveragedTraining,
     ClassifierTeacher,
     DataConfig,
+    DecoderFinetuneConfig,
     GigaTokTokenizer,
     LossesConfig,
     OptimizationConfig,
@@ -15,7 +17,7 @@ from tokscale.config import (
     VitTokenizer,
     used,
 )
-from tokscale.formulas import training_flops
+from tokscale.formulas import tokenizer_flops, training_flops
 from tokscale.gigatok_formulas import convolutional_decoder
 from tokscale.loss_formulas import LossCosts, loss_costs
 from tokscale.tally import Tally
@@ -34,7 +36,21 @@ class Trained(Protocol):
     @property
     def losses(self) -> LossesConfig: ...
     @property
-    def training(self) -> TrainingConfig: ...
+    def training(self) -> AveragedTraining: ...
+
+
+class Finetuning(NamedTuple):
+    """How a tokenizer's decoder is trained on."""
+
+    data: DataConfig
+    tokenizer: TokenizerConfig
+    losses: LossesConfig
+    training: AveragedTraining
+
+
+def finetuning(data: DataConfig, tokenizer: TokenizerConfig, config: DecoderFinetuneConfig) -> Finetuning:
+    """The second training of a tokenizer on some data."""
+    return Finetuning(data, tokenizer, config.losses.complete, config.training)
 
 
 def loss_sizes(trial: Trained) -> LossCosts:
@@ -55,17 +71,29 @@ def _shortcut(trial: Trained) -> Tally:
 
 
 def tokenizer_training_flops(trial: Trained) -> float:
-    """FLOPs of a tokenizer's whole training, with what stands beside it.
-
-    A discriminator joins, and a shortcut ends, between two steps.
-    """
-    images, losses = training_images(trial.training), loss_sizes(trial)
-    gan, shortcut = used(trial.losses.gan), used(trial.losses.shortcut)
+    """FLOPs of a tokenizer's whole training, with what stands beside it; a shortcut ends between two steps."""
+    images, shortcut = training_images(trial.training), used(trial.losses.shortcut)
     batch = trial.training.batch_size
-    judged = 0 if gan is None else max(0, images - -(-gan.start // batch) * batch)
     helped = 0 if shortcut is None else min(images, -(-shortcut.until // batch) * batch)
-    each = training_flops(trial.tokenizer, trial.data.resolution) + losses.always
-    return images * each + judged * losses.adversarial + helped * 3.0 * _shortcut(trial).flops
+    each = training_flops(trial.tokenizer, trial.data.resolution)
+    return images * each + _flops_beside(trial) + helped * 3.0 * _shortcut(trial).flops
+
+
+def finetuning_flops(finetuning: Trained) -> float:
+    """FLOPs of a decoder's whole training: the encoder's forward pass and three of the decoder, and what is beside."""
+    flops = tokenizer_flops(finetuning.tokenizer, finetuning.data.resolution)
+    images = training_images(finetuning.training)
+    return images * (flops["encode"] + 3.0 * flops["decode"]) + _flops_beside(finetuning)
+
+
+def _flops_beside(trial: Trained) -> float:
+    """FLOPs of what stands beside; a discriminator joins between two steps, and is penalised in some of them."""
+    images, gan, losses = training_images(trial.training), used(trial.losses.gan), loss_sizes(trial)
+    batch = trial.training.batch_size
+    steps = 0 if gan is None else max(0, trial.training.steps - -(-gan.start // batch))
+    r1 = None if gan is None else used(gan.r1)
+    penalised = 0 if r1 is None else -(-steps // r1.every)
+    return images * losses.always + batch * (steps * losses.adversarial + penalised * losses.penalty)
 
 
 def classes_of(trial: Trained) -> int | None:

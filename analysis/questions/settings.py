@@ -22,6 +22,7 @@ _PARTS = {
     "decoder_params": ("decoder", "tokenizer.decoder"),
     "probe_params": ("probe.size",),
     "train_images": ("training.images", "training.epochs"),
+    "finetune_images": ("decoder_finetune.training.images",),
 }
 _BOTTLENECK = ("bottleneck_tokens", "bottleneck_channels", "codebook_size", "tokenizer.bottleneck", "tokenizer.patch")
 _PARTS |= dict.fromkeys(("bottleneck_floats", "bottleneck_bits", "bottleneck_tokens", "bottleneck_channels",

@@ -15,6 +15,14 @@ from analysis.report.prose import duration
 from analysis.style import plain
 
 _DEAREST = 5
+_FIRST = ("data.", "tokenizer.", "losses.", "training.")
+# Columns of what training took, their words, and the settings in which trials that share a training agree.
+_TRAINED = {
+    "train_images": ("training images", _FIRST),
+    "train_flops": ("training FLOPs", _FIRST),
+    "finetune_images": ("training images of second stages", (*_FIRST, "decoder_finetune.")),
+    "finetune_flops": ("training FLOPs of second stages", (*_FIRST, "decoder_finetune.")),
+}
 
 
 def costs(sweep: Sweep) -> Html:
@@ -36,13 +44,21 @@ def _totals(sweep: Sweep) -> Html:
     seconds = _number(summary.get("stage_seconds"))
     if seconds:
         parts.append(f"{duration(seconds)} of work in all stages")
-    for column, words in (("train_images", "training images"), ("train_flops", "training FLOPs")):
+    for column, (words, sections) in _TRAINED.items():
         if sweep.has(column):
-            parts.append(f"{count(float(table[column].sum()))} {words}")
+            parts.append(f"{count(_spent(table, column, sections))} {words}")
     if not parts:
         return tag("p", "Not recorded.", class_="absent")
     without = "" if gpu_seconds or not seconds else " No GPU was used."
     return tag("p", f"{', '.join(parts)}.{without} Stages that several trials share are counted once.")
+
+
+def _spent(table: pd.DataFrame, column: str, sections: tuple[str, ...]) -> float:
+    """The sum of a column, a training that several trials share taken once."""
+    settings = [name for name in table.columns if str(name).startswith(sections)]
+    if settings:
+        table = table.drop_duplicates([*settings, *(name for name in ("seed",) if name in table)])
+    return float(table[column].sum())
 
 
 def _stages(stages: Sequence[dict[str, Any]]) -> Html:

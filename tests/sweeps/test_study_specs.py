@@ -23,7 +23,7 @@ from tokscale.parsing import parse
 SPECS = Path(str(files("sweeps") / "specs"))
 STUDIES = [
     "vitok-bottleneck", "vitok-scaling", "gigatok-sizes", "gigatok-layout", "gigatok-halves", "gigatok-alignment",
-    "gigatok-entropy", "gigatok-codebook", "gigatok-probes",
+    "gigatok-entropy", "gigatok-codebook", "gigatok-probes", "vitok-losses",
 ]  # fmt: skip
 H100, A100, V100 = 200e12, 120e12, 40e12
 """FLOP/s that training is assumed to reach; docs/costs.md says why"""
@@ -58,16 +58,22 @@ def planned_hours(name, folder):
 def test_a_study_costs_what_its_comment_and_its_plan_say(name, tmp_path):
     comment = (SPECS / f"{name}.yaml").read_text().split("name:")[0].replace("\n#", "")
     said = re.search(
-        r"(\d+) trials\. On H100s that reach 200 TFLOP/s: ([\d,]+) GPU hours of tokenizers, (\d+) of", comment
+        r"(\d+) trials\. On H100s that reach 200 TFLOP/s: ([\d,]+) GPU hours of tokenizers, (\d+) of probes"
+        r"(?:, (\d+) of finetuned decoders)?",
+        comment,
     )
     assert said is not None, comment
-    number, tokenizers, probes = (int(word.replace(",", "")) for word in said.groups())
+    number, tokenizers, probes, decoders = (int((word or "0").replace(",", "")) for word in said.groups())
     found = trials(name)
     assert len(found) == number
     assert hours(found, "tokenizer") == pytest.approx(tokenizers, abs=2), "work over rate"
     assert hours(found, "probe") == pytest.approx(probes, abs=2)
     planned = planned_hours(name, tmp_path)
-    assert (planned["tokenizer"], planned["probe"]) == (tokenizers, probes)
+    assert (planned["tokenizer"], planned["probe"], planned.get("decoder_finetune", 0)) == (
+        tokenizers,
+        probes,
+        decoders,
+    )
 
 
 def published(name):
@@ -109,6 +115,20 @@ def test_the_ladder_is_that_of_gigatok_table_9():
         assert trial.config.losses.gan.start == 20_000 * training.batch_size
 
 
+def test_the_losses_are_those_of_vitok_on_one_tokenizer():
+    found = trials("vitok-losses")
+    kinds = Counter(stage.kind for stage in {stage.key: stage for trial in found for stage in trial.stages}.values())
+    assert (kinds["tokenizer"], kinds["latents"], kinds["probe"]) == (1, 1, 1)
+    assert (kinds["decoder_finetune"], kinds["reconstruction"], kinds["generation"]) == (8, 8, 8)
+    tried = {(trial.config.decoder_finetune.losses.gan.weight, trial.config.decoder_finetune.losses.gan.lr)
+             for trial in found}  # fmt: skip
+    assert tried - {(0, 2e-5)} == {(0.05, 1e-5), (0.05, 2e-5), (0.05, 4e-5), (0.1, 1e-5), (1.0, 2e-5)}
+    for trial in found:
+        second = trial.config.decoder_finetune
+        assert (second.training.steps, second.training.batch_size, second.training.ema) == (100_000, 256, 0.9999)
+        assert round(second.losses.gan.lr_warmup * second.training.steps) == 25_000
+
+
 def test_both_studies_of_gigatok_share_their_stages():
     sizes, layouts = ({stage.key for trial in trials(name) for stage in trial.stages} for name in STUDIES[2:4])
     assert len(sizes & layouts) == 3 * 6
@@ -133,6 +153,12 @@ def test_vitok_stage_1_takes_the_hours_of_its_paper():
     found = cost.stage_cost("tokenizer", published_loss).flops / H100 / 3600 / 8
     assert found == pytest.approx(5.84, abs=0.01)
     assert 6 / 2 < found < 12  # 6 to 12 hours on 8 H100
+
+
+def test_vitok_stage_2_takes_the_hours_of_its_paper():
+    found = [hours([trial], "decoder_finetune") / 8 for trial in trials("vitok-losses")]
+    assert found[-1] == pytest.approx(4.59, abs=0.01)
+    assert 3 < found[-1] < 6  # hours on 8 H100, with LPIPS and the discriminator
 
 
 @pytest.mark.parametrize(
@@ -163,3 +189,13 @@ def test_a_small_form_needs_no_weights_and_no_more_than_half_an_hour_of_a_laptop
         assert (config.data.kind, config.losses.perceptual, config.losses.gan) == ("procedural", None, None)
         assert config.losses.semantic is not None
         assert isinstance(config.losses.semantic.features, ClassifierTeacher)
+
+
+def test_vitok_s_second_stage_has_a_small_form_without_weights(tmp_path):
+    plan = make_plan(SPECS / "vitok-losses.yaml", Store(tmp_path), small=True)
+    assert sum(plan.costs[key].flops for key in plan.stages) < 150e12, "two cores at 40 GFLOP/s"
+    for trial in plan.trials:
+        config = trial.config
+        kinds = {losses.perceptual.kind for losses in (config.losses, config.decoder_finetune.losses)}
+        assert (config.data.kind, config.evaluation.features, kinds) == ("procedural", "random-conv", {"random-vgg"})
+    assert sum(stage.kind == "tokenizer" for stage in plan.stages.values()) == 3  # one for each seed

@@ -16,6 +16,7 @@ from tokscale import cost
 from tokscale.config import (
     AutoregressiveProbe,
     ClassifierTeacher,
+    DecoderFinetuneConfig,
     FSQBottleneck,
     GanLoss,
     GenerationConfig,
@@ -174,7 +175,7 @@ def test_sizes_of_a_trial_are_columns_and_follow_from_its_config():
     trial = TrialConfig(tokenizer=vit("nano", "nano", 4, VQ), training=training)
     sizes = cost.trial_sizes(trial)
     columns = {name for name, column in COLUMNS.items() if column.kind == "size"}
-    assert set(sizes) == columns | {"train_images", "train_flops"}
+    assert set(sizes) == (columns | {"train_images", "train_flops"}) - {"finetune_only_params"}
     assert sizes["train_images"] == 16 * 64  # whole batches
     assert sizes["train_flops"] == cost.training_flops(trial.tokenizer, 32) * 1024
     assert sizes["probe_params"] == cost.probe_params(trial.probe, VQ, 10)
@@ -195,7 +196,8 @@ TAUGHT = LossesConfig(semantic=SemanticLoss(features=ClassifierTeacher(kind="cla
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("bottleneck", [KL16, VQ], ids=["kl", "vq"])
 def test_every_stage_has_a_cost(kind, bottleneck):
-    trial = TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck), losses=TAUGHT, linear_probe=LinearProbeConfig())
+    trial = TrialConfig(tokenizer=vit(patch=4, bottleneck=bottleneck), losses=TAUGHT, linear_probe=LinearProbeConfig(),
+                        decoder_finetune=DecoderFinetuneConfig())  # fmt: skip
     found = cost.stage_cost(kind, trial)
     assert found.flops > 0
     assert found.memory_bytes > 0

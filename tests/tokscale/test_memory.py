@@ -33,11 +33,12 @@ def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not(
         training, probe = TrainingConfig(batch_size=batch), AutoregressiveProbe(training={"batch_size": batch})
         taught = LossesConfig(semantic=SemanticLoss(features=ClassifierTeacher(kind="classifier", batch_size=batch)))
         trial = TrialConfig(tokenizer=vit(patch=4), training=training, probe=probe, losses=taught,
-                            linear_probe=LinearProbeConfig())  # fmt: skip
+                            linear_probe=LinearProbeConfig(),
+                            decoder_finetune={"training": {"batch_size": batch}})  # fmt: skip
         small_and_large.append([cost.stage_cost(kind, trial) for kind in KINDS])
     for kind, small, large in zip(KINDS, *small_and_large, strict=True):
         assert (small.fixed_bytes, small.image_bytes) == (large.fixed_bytes, large.image_bytes)
-        trains = kind in ("teacher", "tokenizer", "probe")
+        trains = kind in ("teacher", "tokenizer", "decoder_finetune", "probe")
         assert (small.batch, large.batch, small.image_bytes > 0) == ((32, 64, True) if trains else (0, 0, False))
 
 

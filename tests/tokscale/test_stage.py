@@ -22,10 +22,10 @@ def changed(before, after):
 
 def test_a_trial_is_a_graph_with_parents_first():
     taught = {"semantic": {"layer": 1, "features": {"kind": "classifier"}}}
-    stages = stages_of(parse(TrialConfig, {**SMALL, "losses": taught, "linear_probe": {}}))
+    stages = stages_of(parse(TrialConfig, {**SMALL, "losses": taught, "linear_probe": {}, "decoder_finetune": {}}))
     assert tuple(stage.kind for stage in stages) == KINDS
     assert [stage.kind for stage in stages_of(parse(TrialConfig, SMALL))] == [
-        kind for kind in KINDS if kind not in ("teacher", "linear_probe")
+        kind for kind in KINDS if kind not in ("teacher", "decoder_finetune", "linear_probe")
     ]
     seen = {}
     for stage in stages:
@@ -46,6 +46,8 @@ def test_a_trial_is_a_graph_with_parents_first():
         ({"generation": None}, {"generation"}),
         ({"probe": None}, {"latents", "probe", "generation"}),
         ({"linear_probe": {"epochs": 20}}, set()),
+        ({"decoder_finetune": {}}, {"reconstruction", "generation"}),
+        ({"training": {"ema": 0.999}}, {"tokenizer", "reconstruction", "latents", "probe", "generation"}),
     ],
 )
 def test_a_change_runs_again_only_what_stands_on_it(change, rerun):
@@ -65,6 +67,25 @@ def test_a_stand_in_teacher_is_a_stage_that_trials_share():
     assert changed(first, taught(images=1000)) == set(first)
     named = ids(losses={"semantic": {"layer": 1, "features": "dinov2-s"}})
     assert "teacher" not in named
+
+
+def test_many_finetuned_decoders_stand_on_one_tokenizer_and_share_its_latents():
+    def finetuned(weight, **changes):
+        losses = {"gan": {"weight": weight, "discriminator": {"channel_base": 512}}}
+        return ids(decoder_finetune={"losses": losses}, **changes)
+
+    one, other = finetuned(0.05), finetuned(0.1)
+    assert changed(one, other) == {"decoder_finetune", "reconstruction", "generation"}
+    assert changed(one, finetuned(0.05, data={"validation_images": 10})) == set(one) - {"tokenizer", "decoder_finetune"}
+    assert changed(one, finetuned(0.05, seed=1)) == set(one)
+    assert changed(one, finetuned(0.05, linear_probe={})) == set()
+    trial = parse(TrialConfig, {**SMALL, "decoder_finetune": {}, "linear_probe": {}})
+    stages = {stage.kind: stage for stage in stages_of(trial)}
+    assert stages["decoder_finetune"].parents == {"tokenizer": stages["tokenizer"].id}
+    both = {kind: stages[kind].id for kind in ("tokenizer", "decoder_finetune")}
+    assert stages["reconstruction"].parents == both
+    assert stages["generation"].parents == {**both, "probe": stages["probe"].id}
+    assert stages["linear_probe"].parents.keys() == {"tokenizer", "probe"}
 
 
 def test_a_later_section_is_in_the_id_of_trials_that_have_it():

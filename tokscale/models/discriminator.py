@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tokscale.config import PatchDiscriminator
+from tokscale.config import AnyDiscriminator, PatchDiscriminator
+from tokscale.models.stylegan import ResidualDiscriminator
 
 
 class GroupedBatchNorm(nn.Module):
@@ -47,6 +48,13 @@ class Discriminator(nn.Sequential):
         self.group = config.norm_images if config.norm == "batch" else 1
         """images that are judged together"""
         self.apply(_initialise)
+
+
+def build_discriminator(config: AnyDiscriminator, resolution: int) -> Discriminator | ResidualDiscriminator:
+    """The discriminator of a config, for square images of ``resolution`` pixels, with fresh random weights."""
+    if isinstance(config, PatchDiscriminator):
+        return Discriminator(config)
+    return ResidualDiscriminator(config, resolution)
 
 
 def _norm(config: PatchDiscriminator, channels: int) -> list[nn.Module]:

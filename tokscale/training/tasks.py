@@ -46,6 +46,9 @@ class Task(pl.LightningModule, ABC):
     another micro-batch, up to rounding. Dropout masks alone are drawn for a whole pass, from its first image's place.
     """
 
+    section = "training"
+    """of the spec, where this training is configured"""
+
     def __init__(self, config: OptimizationConfig, seed: int) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -109,6 +112,7 @@ class Task(pl.LightningModule, ABC):
             for number, optimizer in enumerate(optimizers):
                 if self.takes_part(number):
                     optimizer.step()
+            self.after_step()
 
     @abstractmethod
     def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
@@ -120,6 +124,10 @@ class Task(pl.LightningModule, ABC):
 
     def finish_step(self) -> None:
         """What follows the last backward pass of a step, before the optimizers' steps."""
+        return
+
+    def after_step(self) -> None:
+        """What follows the optimizers' steps."""
         return
 
     def pass_size(self, share: int, asked: int | None) -> int:
@@ -163,7 +171,7 @@ class Task(pl.LightningModule, ABC):
             shown = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
             raise DivergedError(
                 "training diverged: a loss is no longer finite", where=f"step {self.step}", given=shown,
-                allowed="a lower training.lr, more training.warmup, or precision fp32; "
+                allowed=f"a lower {self.section}.lr, more {self.section}.warmup, or precision fp32; "
                 "the last checkpoint from before is kept",
             )  # fmt: skip
         return values

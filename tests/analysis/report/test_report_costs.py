@@ -26,6 +26,15 @@ def test_totals_and_price() -> None:
     assert "No GPU was used" not in text
 
 
+def test_a_training_that_trials_share_is_counted_once() -> None:
+    rows = [(2, 0, 0.1, 50.0), (2, 0, 0.2, 50.0), (2, 1, 0.1, 50.0), (4, 0, None, None)]
+    table = pd.DataFrame(
+        rows, columns=["tokenizer.patch", "seed", "decoder_finetune.losses.gan.weight", "finetune_images"]
+    )
+    text = text_of(table.assign(train_images=1000.0))
+    assert "3,000 training images, 150 training images of second stages" in text
+
+
 def test_stages_by_kind() -> None:
     text = text_of(pd.DataFrame(), stages=[STAGE, {"kind": "probe", "done": 3}])
     assert "tokenizer31002 h1" in text

@@ -27,7 +27,9 @@ def test_parameters_and_logits_are_those_of_the_formula(norm, depth, side):
 
 def test_the_smallest_image_leaves_one_logit():
     config, judge = built(depth=3)
-    assert judge(torch.rand(2, 3, config.smallest, config.smallest)).shape == (2, 1, 1, 1)
+    assert judge(torch.rand(2, 3, 24, 24)).shape == (2, 1, 1, 1)
+    assert config.refusal(24) is None
+    assert "takes 24 pixels or more" in config.refusal(23)
 
 
 def test_by_default_it_is_the_published_one():

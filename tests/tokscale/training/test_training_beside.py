@@ -288,4 +288,4 @@ def test_a_collapse_is_in_the_progress_and_in_the_record(prepared, monkeypatch):
     run(str(folder.path), progress_seconds=0.0)
     assert [line.get("warning") for line in lines_of(folder)] == [None] * 3 + ["the codebook collapses"] * 3
     assert "the codebook collapses" in read_record(folder.path).notes
-    assert seen[-1] == (STEPS, {"codes": 16, "latents": 16 * 16, "warmup": 0.03})
+    assert seen[-1] == (STEPS, {"codes": 16, "latents": 16 * 16, "warmup": 0.03, "entropy": False})
