@@ -50,9 +50,10 @@ def compare(
 
 
 def _measures(table: pd.DataFrame) -> tuple[str, ...]:
-    known = [name for name, entry in COLUMNS.items() if entry.kind == "measure"]
-    found = tuple(name for name in known if name in table.columns and table[name].notna().any())
+    present = [name for name in COLUMNS.among(table.columns) if COLUMNS[name].kind == "measure"]
+    found = tuple(name for name in present if table[name].notna().any())
     if not found:
+        known = [name for name, entry in COLUMNS.items() if entry.kind == "measure"]
         raise TableError("a table holds no measure", allowed=f"columns named with --y, or one of: {', '.join(known)}")
     return found
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from analysis.table import Array, Points
+from tokscale.columns import GUIDED, without_scale
 from tokscale.errors import TableError
 from tokscale.record import COLUMNS
 
@@ -26,7 +27,9 @@ _DOUBTFUL = {
     "rfvd": _FRECHET_APART,
     "gfvd": _FRECHET_APART,
     "ar_loss": ("codebook_size", "bottleneck_tokens"),
+    "diffusion_loss": ("bottleneck_tokens", "bottleneck_channels", "probe.objective"),
 }
+_PROBE = "probe.kind"  # of generated images: those of another kind of probe say something else of a tokenizer
 _PER_RUN = ("sweep", "trial", "status", "seed", "pictures", "originals", "samples")
 _MAX_NAMED = 5
 
@@ -40,7 +43,8 @@ def check_mixture(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     """
     warnings = []
     for name in columns:
-        if str(name).lower() in _FRECHET:
+        measure = without_scale(str(name).lower())
+        if measure in _FRECHET:
             seen, against = measured_against(table, name)
             for apart in ("features", against):
                 if values := _mixed(seen, apart):
@@ -50,7 +54,8 @@ def check_mixture(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
                         allowed=f"--by {apart}, or --where \"{apart} == '...'\"",
                     )
             warnings += _not_given(seen, ("features", against))
-        for doubtful in _DOUBTFUL.get(str(name).lower(), ()):
+        generated = (_PROBE,) if measure in GUIDED else ()
+        for doubtful in (*_DOUBTFUL.get(measure, ()), *generated):
             if doubtful not in columns and (values := _mixed(table, doubtful)):
                 warnings.append(f"{name} is compared across different {doubtful}: {values}")
     if values := _mixed(table, "dataset"):
@@ -64,7 +69,7 @@ def measured_against(table: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, s
     Samples have a column of their own where some were measured against another set than reconstructions; where it is
     empty, both had one.
     """
-    if _OWN not in table.columns or str(measure).lower() not in _GENERATED:
+    if _OWN not in table.columns or without_scale(str(measure).lower()) not in _GENERATED:
         return table, "reference"
     same = table["reference"] if "reference" in table.columns else None
     return (table if same is None else table.assign(**{_OWN: table[_OWN].fillna(same)})), _OWN

@@ -18,6 +18,7 @@ import matplotlib
 import pandas as pd
 from matplotlib.colors import to_rgb
 
+from tokscale.columns import without_scale
 from tokscale.errors import UsageError, one_of
 from tokscale.record import COLUMNS
 
@@ -162,9 +163,14 @@ def axis_label(column: str, table: pd.DataFrame | None = None) -> str:
     known = COLUMNS.get(column)
     if known is None:
         return column
-    if column not in FRECHET:
+    if not is_frechet(column):
         return known.axis.replace(" x ", " \N{MULTIPLICATION SIGN} ")
     return f"{known.label} ({feature_names(table, column)})"
+
+
+def is_frechet(column: str) -> bool:
+    """Whether a column holds a Fréchet distance, at whatever scale of guidance."""
+    return without_scale(column) in FRECHET
 
 
 def feature_names(table: pd.DataFrame | None, column: str) -> str:

@@ -45,7 +45,7 @@ def collect(plan: Plan, store: Store) -> pd.DataFrame:
     rows = [_row(plan.spec.name, trial, plan.statuses, records) for trial in plan.trials]
     present = {name for row in rows for name in row}
     config = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
-    ordered = [name for name in COLUMNS if name in present] + list(config)
+    ordered = COLUMNS.among(present) + list(config)
     table = pd.DataFrame(rows, columns=ordered)
     return table.dropna(axis="columns", how="all")
 

@@ -13,6 +13,7 @@ from sweeps.search_space import Space
 from sweeps.spec import SpecFile, SweepSpec
 from sweeps.store import Store
 from tokscale import cost
+from tokscale.columns import without_scale
 from tokscale.config import TrialConfig
 from tokscale.errors import ConfigError
 from tokscale.stage import Stage, canonical
@@ -24,10 +25,13 @@ MOST_DRAWS = 200
 MEASURED_BY = {
     "ar_loss": "probe", "ar_bits_per_image": "probe", "ar_bits_per_pixel": "probe",
     "gfd": "generation", "precision": "generation", "recall": "generation",
-    "ar_linear_accuracy": "linear_probe", "tokenizer_linear_accuracy": "linear_probe",
+    "diffusion_loss": "probe", "ar_linear_accuracy": "linear_probe", "diffusion_linear_accuracy": "linear_probe",
+    "tokenizer_linear_accuracy": "linear_probe",
 }  # fmt: skip
 _NEEDED = {"probe": ("probe",), "generation": ("probe", "generation"), "linear_probe": ("probe", "linear_probe")}
 """sections of the trial that a kind of stage needs"""
+_OF_PROBE = {"ar_": "autoregressive", "diffusion_": "diffusion"}
+"""how the measures begin that one kind of probe has"""
 
 
 class Search:
@@ -53,11 +57,12 @@ class Search:
 
     def _check_measured(self) -> None:
         """Raise ``ConfigError`` for an objective or a pruner that no stage of these trials would ever measure."""
-        asked = [(f"search.objectives.{number}", one.measure, MEASURED_BY.get(one.measure))
+        asked = [(f"search.objectives.{number}", one.measure, MEASURED_BY.get(without_scale(one.measure)))
                  for number, one in enumerate(self.config.objectives)]  # fmt: skip
         if self.config.pruner is not None:
             asked.append(("search.pruner", f"on: {self.config.pruner.on}", self.config.pruner.on))
         self._check_watched()
+        self._check_kind_of_probe()
         varied = {path.split(".")[0] for path in [*self.spec.grid, *self.config.space]}
         for place, words, kind in asked:
             for section in _NEEDED.get(kind or "", ()):
@@ -66,6 +71,20 @@ class Search:
                     raise ConfigError(f"no stage of these trials measures this: they have no {section}",
                                       where=self.file.place(place), given=f"{words}, with {section}: null",
                                       allowed=f"a {section}, or another measure")  # fmt: skip
+
+    def _check_kind_of_probe(self) -> None:
+        """Raise ``ConfigError`` for a measure that probes of another kind than these trials' have."""
+        varies = {"probe", "probe.kind"} & {*self.spec.grid, *self.config.space}
+        kind = (self.spec.trial.get("probe") or {}).get("kind", "autoregressive")
+        asked = [(f"search.objectives.{number}", one.measure) for number, one in enumerate(self.config.objectives)]
+        if self.config.pruner is not None:
+            asked.append(("search.pruner", self.config.pruner.measure))
+        for place, measure in asked:
+            needed = next((known for start, known in _OF_PROBE.items() if measure.startswith(start)), kind)
+            if needed != kind and not varies:
+                raise ConfigError("no stage of these trials measures this: their probe is of another kind",
+                                  where=self.file.place(place), given=f"{measure}, with probe.kind: {kind}",
+                                  allowed=f"probe.kind {needed}, or another measure")  # fmt: skip
 
     def _check_watched(self) -> None:
         """Raise ``ConfigError`` for a pruner of intermediate probes where none are made."""

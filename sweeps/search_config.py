@@ -117,7 +117,7 @@ class Objective(Config):
         if not isinstance(value, Mapping) or not isinstance(value.get("measure"), str):
             raise ValueError("an objective is a column's name, or {measure: ..., direction: minimize or maximize}")
         allowed = [name for name, column in COLUMNS.items() if column.kind != "identity"]
-        if value["measure"] not in allowed:
+        if value["measure"] not in COLUMNS or COLUMNS[value["measure"]].kind == "identity":
             raise ValueError(f"no measure {value['measure']!r}; {one_of(allowed, value['measure'])}")
         if "direction" in value:
             return value
@@ -136,17 +136,19 @@ class Pruner(Config):
     """
 
     on: Literal["tokenizer", "probe"] = "tokenizer"
-    measure: Literal["loss", "reconstruction", "ar_loss", "probe_loss", "probe_bits"] = "loss"
-    """of the training batches: all losses together, a tokenizer's reconstruction, or a probe's nats per token; of a
-    tokenizer's intermediate probes (``training.probe_every``): nats per token, which compare at equal vocabulary and
-    length, or bits per image, which always compare; a collapsed codebook is easy to predict and looks good in both"""
+    measure: Literal["loss", "reconstruction", "ar_loss", "diffusion_loss", "probe_loss", "probe_bits"] = "loss"
+    """of the training batches: all losses together, a tokenizer's reconstruction, a probe's nats per token,
+    or a diffusion probe's error; of a tokenizer's intermediate probes (``training.probe_every``): nats per token, which
+    compare at equal vocabulary and length, or bits per image, which always compare; a collapsed codebook is easy to
+    predict and looks good in both"""
     kind: Literal["median", "hyperband"] = "median"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """share of the stage's budget that no point is denied"""
 
     @model_validator(mode="after")
     def _measured(self) -> Pruner:
-        told = {"tokenizer": ("reconstruction", "probe_loss", "probe_bits"), "probe": ("ar_loss",)}[self.on]
+        of_tokenizer, of_probe = ("reconstruction", "probe_loss", "probe_bits"), ("ar_loss", "diffusion_loss")
+        told = {"tokenizer": of_tokenizer, "probe": of_probe}[self.on]
         if self.measure not in ("loss", *told):
             raise ValueError(f"the training of a {self.on} has no {self.measure}")
         return self

@@ -9,7 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from tokscale import cost, presets
-from tokscale.config import AutoregressiveProbe, GigaTokTokenizer, VitTokenizer, VQBottleneck
+from tokscale.config import (
+    AutoregressiveProbe,
+    DiffusionProbe,
+    GigaTokTokenizer,
+    KLBottleneck,
+    VitTokenizer,
+    VQBottleneck,
+)
 from tokscale.record import COLUMNS
 
 if TYPE_CHECKING:
@@ -17,7 +24,7 @@ if TYPE_CHECKING:
 
 _RESULT_COLUMNS = (
     "label", "seed", "status", "bottleneck_floats", "bottleneck_bits", "psnr", "ssim", "rfd", "ar_loss",
-    "ar_bits_per_image", "gfd",
+    "ar_bits_per_image", "diffusion_loss", "gfd",
 )  # fmt: skip
 
 
@@ -79,11 +86,14 @@ def _presets() -> dict[str, list[dict[str, Any]]]:
 
 def _parameters(family: str, name: str) -> int:
     """Parameters as published: an encoder at 256 pixels (a ViT with 16-pixel patches, a CNN with a Q-Former), a GPT
-    over 16384 codes and 1000 classes."""
+    over 16384 codes and 1000 classes, a DiT of 256 tokens of 16 channels and 1000 classes."""
     if family == "gigatok":
         return cost.tokenizer_params(GigaTokTokenizer.model_validate({"kind": "gigatok", "encoder": name}))[
             "encoder_params"
         ]
+    if family == "dit":
+        probe = DiffusionProbe.model_validate({"kind": "diffusion", "size": name})
+        return cost.probe_params(probe, KLBottleneck(), 1000)
     if family == "vit":
         return cost.tokenizer_params(VitTokenizer.model_validate({"encoder": name}))["encoder_params"]
     return cost.probe_params(AutoregressiveProbe.model_validate({"size": name}), VQBottleneck(kind="vq"), 1000)

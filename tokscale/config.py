@@ -50,6 +50,7 @@ from tokscale.losses_config import (
 from tokscale.probe_config import (
     AutoregressiveProbe,
     CfgSearch,
+    DiffusionProbe,
     GenerationConfig,
     LatentsConfig,
     LinearProbeConfig,
@@ -93,6 +94,7 @@ __all__ = [
     "DecoderFinetuneConfig",
     "DecoderGan",
     "DecoderTraining",
+    "DiffusionProbe",
     "EvaluationConfig",
     "FSQBottleneck",
     "Fraction",
@@ -241,6 +243,7 @@ class TrialConfig(TrialSections):
         if self.decoder_finetune is not None:
             self.decoder_finetune.check(self.data.resolution)
         self._check_codes()
+        self._check_probe()
         if self.latents.augment != "none" and not getattr(self.data, "flip", False):
             raise ValueError(f"latents.augment {self.latents.augment} mirrors images: it takes photographs with "
                              "data.flip (the classes of procedural images differ by orientation)")  # fmt: skip
@@ -249,6 +252,17 @@ class TrialConfig(TrialSections):
         few = self.generation is not None and self.generation.images < MIN_EXTRAPOLATED
         if self.evaluation.extrapolate and few:
             raise ValueError(f"evaluation.extrapolate needs generation.images of {MIN_EXTRAPOLATED} or more")
+
+    def _check_probe(self) -> None:
+        """Raise ``ValueError`` for a probe that cannot model these latents, or not be sampled as asked for."""
+        bottleneck = self.tokenizer.bottleneck
+        if isinstance(self.probe, DiffusionProbe) and bottleneck.codes is not None:
+            raise ValueError(
+                f"probe.kind diffusion models continuous latents, and tokenizer.bottleneck {bottleneck.kind} has "
+                "codes: take probe.kind autoregressive, or a kl bottleneck"
+            )
+        if self.probe is not None and self.generation is not None:
+            self.generation.check(self.probe)
 
     def _check_codes(self) -> None:
         """Raise ``ValueError`` for more codes than training has latents."""

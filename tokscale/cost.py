@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from tokscale.config import (
     AutoregressiveProbe,
+    DiffusionProbe,
     TrialConfig,
     stand_in_teacher,
 )
@@ -35,14 +36,17 @@ from tokscale.memory import (
     averaged_bytes,
     checkpointed_bytes,
     kept_by_blocks,
+    kept_by_probe,
     kept_by_tokenizer,
+    probe_mlp_width,
     size_of_float,
     spared_by_recomputing,
     trained_bytes,
     widest,
     widest_half,
 )
-from tokscale.presets import gpt_mlp_width, vit_mlp_width
+from tokscale.presets import vit_mlp_width
+from tokscale.sampling_cost import kept_samples_bytes, sampled_images, sampling_bytes, sampling_flops
 from tokscale.stage_cost import StageCost
 from tokscale.training_cost import (
     ASSUMED_CLASSES,
@@ -75,7 +79,6 @@ __all__ = [
 
 ASSUMED_VALIDATION_IMAGES = 50_000
 """images of a validation set that nobody has opened yet: ImageNet's"""
-_ASSUMED_SCALES = 6  # that a search for guidance tries: both neighbours of where it begins, and four steps to one side
 _MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
 
 
@@ -179,30 +182,26 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
     params = _probe_params(trial)
-    each = size_of_float(probe.training) * kept_by_blocks(probe.size, gpt_mlp_width(probe.size.width), tokens)
+    each = size_of_float(probe.training) * kept_by_probe(probe, tokens)
     each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * training_images(probe.training)
     fixed = trained_bytes(params, probe.training)
     blocks, block = probe_blocks(probe)
-    return StageCost(flops, fixed, each, probe.training.batch_size, checkpointed_bytes(params),
-                     trained_bytes(blocks, probe.training), 4 * block)  # fmt: skip
+    shared, disk = trained_bytes(blocks, probe.training), checkpointed_bytes(params)
+    if isinstance(probe, DiffusionProbe):  # the average over its weights
+        fixed, shared, disk = fixed + 4 * params, shared + 4 * blocks, disk + 3 * 4 * params
+    return StageCost(flops, fixed, each, probe.training.batch_size, disk, shared, 4 * block)
 
 
 def _generation_stage(trial: TrialConfig) -> StageCost:
-    probe, generation, tokens = trial.probe, trial.generation, _tokens(trial)
-    assert probe is not None, "a trial without a probe has no generation stage"
+    generation, tokens = trial.generation, _tokens(trial)
     assert generation is not None, "a trial without generation has no generation stage"
-    search = generation.cfg_search
-    passes = 2 if generation.cfg_scale > 1 or search is not None else 1  # with and without the class
-    params = _probe_params(trial)
-    # With cached keys and values, a position attends to those before it only: half of the whole attention.
-    attention = 2 * probe.size.depth * tokens * tokens * probe.size.width
-    sampled = passes * (probe_flops(probe, trial.tokenizer.bottleneck, tokens) - attention)
+    images = sampled_images(generation)
     decoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["decode"]
-    cache = passes * generation.batch_size * 2 * 4 * probe.size.depth * tokens * probe.size.width
-    memory = 4 * params + cache + _coding(trial, generation.batch_size)
-    images = generation.images + (0 if search is None else _ASSUMED_SCALES * search.images)
-    return StageCost(float(images * (sampled + decoded)), memory, 0, 0, _pictures(trial))
+    memory = 4 * _probe_params(trial) + sampling_bytes(trial, tokens) + _coding(trial, generation.batch_size)
+    flops = sampling_flops(trial, tokens) + images * decoded
+    disk = _pictures(trial) * (1 + len(generation.cfg_scales or ())) + kept_samples_bytes(trial, tokens)
+    return StageCost(float(flops), memory, 0, 0, disk)
 
 
 def _linear_probe_stage(trial: TrialConfig) -> StageCost:
@@ -210,11 +209,12 @@ def _linear_probe_stage(trial: TrialConfig) -> StageCost:
     assert probe is not None, "a trial without a probe has no linear_probe stage"
     assert config is not None, "a trial without linear_probe has no such stage"
     images = config.images + _validation_images(trial)
-    each = tokenizer_flops(tokenizer, trial.data.resolution)["encode"] + probe_feature_flops(probe, _tokens(trial))
+    each = tokenizer_flops(tokenizer, trial.data.resolution)["encode"]
+    each += probe_feature_flops(probe, tokenizer.bottleneck, _tokens(trial))
     widths = probe.size.width + bottleneck_numbers(tokenizer.bottleneck).latent_dim  # of both kinds of features
     classified = 3 * 2 * widths * (classes_of(trial) or ASSUMED_CLASSES) * config.epochs * config.images
     memory = 4 * _probe_params(trial) + _coding(trial, _MEASURED_AT_ONCE)
-    memory += widest(probe.size, gpt_mlp_width(probe.size.width), _MEASURED_AT_ONCE, _tokens(trial))
+    memory += widest(probe.size, probe_mlp_width(probe), _MEASURED_AT_ONCE, _tokens(trial))
     return StageCost(float(images * each + classified), memory, 0, 0, images * 4 * (widths + 2))
 
 

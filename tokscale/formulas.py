@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from tokscale.config import (
     BottleneckConfig,
+    DiffusionProbe,
     FSQBottleneck,
     GigaTokTokenizer,
     KLBottleneck,
@@ -24,6 +25,12 @@ from tokscale.config import (
     TransformerSize,
     VitTokenizer,
     VQBottleneck,
+)
+from tokscale.diffusion_formulas import (
+    diffusion_block_params,
+    diffusion_feature_flops,
+    diffusion_flops,
+    diffusion_params,
 )
 from tokscale.gigatok_formulas import Halves, gigatok_halves
 from tokscale.gigatok_formulas import block as gigatok_block
@@ -230,7 +237,10 @@ def classifier_flops(config: ClassifierTeacher, resolution: int, classes: int) -
 
 
 def probe_outputs(probe: ProbeConfig, numbers: BottleneckNumbers) -> int:
-    """Numbers that the probe gives for one token: logits, or weight, means and scales of each mixture component."""
+    """Numbers that the probe gives for one token: logits, or weight, means and scales of each mixture component, or
+    what a diffusion probe says of each channel."""
+    if isinstance(probe, DiffusionProbe):
+        return numbers.latent_dim
     return numbers.codebook_size or probe.mixtures * (1 + 2 * numbers.latent_dim)
 
 
@@ -239,17 +249,20 @@ def _probe_block_params(width: int) -> int:
 
 
 def probe_blocks(probe: ProbeConfig) -> tuple[int, int]:
-    """Parameters in the blocks of an autoregressive probe, all together and in one."""
-    block = _probe_block_params(probe.size.width)
+    """Parameters in the blocks of a probe, all together and in one."""
+    params = diffusion_block_params if isinstance(probe, DiffusionProbe) else _probe_block_params
+    block = params(probe.size.width)
     return probe.size.depth * block, block
 
 
 def probe_params(probe: ProbeConfig, bottleneck: BottleneckConfig, classes: int, tokens: int = 256) -> int:
-    """Parameters of the autoregressive probe on a bottleneck's latents, for a data set of ``classes`` classes.
+    """Parameters of a probe on a bottleneck's latents, for a data set of ``classes`` classes.
 
     The number of latent tokens matters where positions are learned.
     """
     numbers, size = bottleneck_numbers(bottleneck), probe.size
+    if isinstance(probe, DiffusionProbe):
+        return diffusion_params(probe, numbers.latent_dim, classes, tokens)
     width, blocks = size.width, size.depth * _probe_block_params(size.width)
     head = probe_outputs(probe, numbers)
     if numbers.codebook_size is None:
@@ -260,15 +273,19 @@ def probe_params(probe: ProbeConfig, bottleneck: BottleneckConfig, classes: int,
     return (classes + 1) * width + places + blocks + width + outside
 
 
-def probe_feature_flops(probe: ProbeConfig, tokens: int) -> int:
-    """FLOPs of the probe's blocks up to the middle one, over one image of ``tokens`` latent tokens."""
+def probe_feature_flops(probe: ProbeConfig, bottleneck: BottleneckConfig, tokens: int) -> int:
+    """FLOPs of the probe up to its middle block, over one image of ``tokens`` latent tokens."""
+    if isinstance(probe, DiffusionProbe):
+        return diffusion_feature_flops(probe, bottleneck_numbers(bottleneck).latent_dim, tokens)
     whole = _transformer_flops(probe.size, gpt_mlp_width(probe.size.width), tokens)
     return whole * max(1, probe.size.depth // 2) // probe.size.depth
 
 
 def probe_flops(probe: ProbeConfig, bottleneck: BottleneckConfig, tokens: int) -> int:
-    """FLOPs of the autoregressive probe's forward pass over one image of ``tokens`` latent tokens."""
+    """FLOPs of a probe's forward pass over one image of ``tokens`` latent tokens."""
     numbers, width = bottleneck_numbers(bottleneck), probe.size.width
+    if isinstance(probe, DiffusionProbe):
+        return diffusion_flops(probe, numbers.latent_dim, tokens)
     outside = 2 * tokens * width * probe_outputs(probe, numbers)
     if numbers.codebook_size is None:
         outside += 2 * (tokens - 1) * width * numbers.latent_dim  # the class, not a latent, is the first position

@@ -5,11 +5,20 @@ Floats are counted for one image; how many bytes one takes depends on the precis
 
 from __future__ import annotations
 
-from tokscale.config import AveragedTraining, OptimizationConfig, TransformerSize, TrialConfig, VitTokenizer
+from tokscale.config import (
+    AveragedTraining,
+    DiffusionProbe,
+    OptimizationConfig,
+    ProbeConfig,
+    TransformerSize,
+    TrialConfig,
+    VitTokenizer,
+)
+from tokscale.diffusion_formulas import kept_by_diffusion
 from tokscale.formulas import gigatok_halves_of
 from tokscale.gigatok_formulas import block as gigatok_block
 from tokscale.gigatok_formulas import widest_floats
-from tokscale.presets import vit_mlp_width
+from tokscale.presets import gpt_mlp_width, vit_mlp_width
 
 
 def size_of_float(training: OptimizationConfig) -> int:
@@ -24,6 +33,18 @@ def kept_by_blocks(size: TransformerSize, hidden: int, tokens: int) -> int:
     rotated queries and keys; attention's output, twice) and 4 of the SwiGLU's hidden width.
     """
     return tokens * size.depth * (11 * size.width + 4 * hidden)
+
+
+def kept_by_probe(probe: ProbeConfig, tokens: int) -> int:
+    """Floats that a probe's blocks keep of one image for the backward pass."""
+    if isinstance(probe, DiffusionProbe):
+        return kept_by_diffusion(probe, tokens)
+    return kept_by_blocks(probe.size, gpt_mlp_width(probe.size.width), tokens)
+
+
+def probe_mlp_width(probe: ProbeConfig) -> int:
+    """Hidden width of a probe's SwiGLUs."""
+    return (vit_mlp_width if isinstance(probe, DiffusionProbe) else gpt_mlp_width)(probe.size.width)
 
 
 BOTH, DECODER = slice(None), slice(1, None)

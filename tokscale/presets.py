@@ -22,6 +22,7 @@ class Size(NamedTuple):
 _OURS = "ours, for processors and tests"
 _VITOK = "ViTok (arXiv 2501.09755) Table 1"
 _LLAMAGEN = "LlamaGen (arXiv 2406.06525) Table 1"
+_DIT = "DiT (arXiv 2212.09748) Table 1"
 _GIGATOK = "GigaTok (arXiv 2504.08736) Table 1"
 
 VIT: dict[str, Size] = {
@@ -61,7 +62,18 @@ GIGATOK: dict[str, Size] = {
     "XXL": Size(1536, 48, 24, _GIGATOK),
 }
 
-FAMILIES: dict[str, dict[str, Size]] = {"vit": VIT, "gpt": GPT, "gigatok": GIGATOK}
+DIT: dict[str, Size] = {
+    "pico": Size(32, 1, 2, _OURS),
+    "nano": Size(64, 1, 2, _OURS),
+    "micro": Size(96, 2, 3, _OURS),
+    "mini": Size(128, 4, 4, _OURS),
+    "tiny": Size(192, 6, 6, _OURS),
+    "B": Size(768, 12, 12, _DIT),
+    "L": Size(1024, 24, 16, _DIT),
+    "XL": Size(1152, 28, 16, _DIT),
+}
+
+FAMILIES: dict[str, dict[str, Size]] = {"vit": VIT, "gpt": GPT, "gigatok": GIGATOK, "dit": DIT}
 """all sizes that a spec may name"""
 
 

@@ -16,33 +16,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tokscale.columns import Column, Columns
 from tokscale.errors import StoreError
 
 SCHEMA = 1
 RECORD_NAME = "record.json"
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of the results table: its name, what it is, its unit, how to say it on an axis, and what is better."""
-
-    name: str
-    kind: str  # identity, size, budget, measure
-    label: str
-    unit: str = ""
-    better: str | None = None  # "lower", "higher", or None where neither is
-    definition: str = ""
-
-    @property
-    def axis(self) -> str:
-        return f"{self.label} ({self.unit})" if self.unit else self.label
-
-
-def _columns(*columns: Column) -> dict[str, Column]:
-    return {column.name: column for column in columns}
-
-
-COLUMNS: dict[str, Column] = _columns(
+COLUMNS = Columns(
     Column("sweep", "identity", "Sweep"),
     Column("trial", "identity", "Trial", definition="hash of the trial's complete resolved config"),
     Column("label", "identity", "Tokenizer", definition="encoder-decoder/patch, tokens and bottleneck, for people"),
@@ -94,6 +75,8 @@ COLUMNS: dict[str, Column] = _columns(
     Column("ar_bits_per_image", "measure", "AR rate", "bits/image", "lower",
            "rate of the tokenizer under its probe: L x ar_loss / ln 2, or E[log2 q(z|x) - log2 p(z)] for KL"),
     Column("ar_bits_per_pixel", "measure", "AR rate", "bits/pixel", "lower", "ar_bits_per_image / (H x W)"),
+    Column("diffusion_loss", "measure", "Diffusion loss", "", "lower",
+           "validation loss of the diffusion probe's objective; comparable only at equal objective and latents' shape"),
     Column("gfid", "measure", "gFID", "", "lower", "Fréchet Inception distance of generated images"),
     Column("gfd", "measure", "gFD", "", "lower", "Fréchet distance of generated images in `features`"),
     Column("gfid_inf", "measure", "gFID, extrapolated", "", "lower",
@@ -109,6 +92,8 @@ COLUMNS: dict[str, Column] = _columns(
            "share of validation images whose class the classifier names that stands in for a pretrained teacher"),
     Column("ar_linear_accuracy", "measure", "AR linear accuracy", "", "higher",
            "top-1 accuracy of a linear classifier on the AR probe's middle block, without the class"),
+    Column("diffusion_linear_accuracy", "measure", "Diffusion linear accuracy", "", "higher",
+           "top-1 accuracy of a linear classifier on the diffusion probe's middle block, without the class"),
     Column("tokenizer_linear_accuracy", "measure", "Tokenizer linear accuracy", "", "higher",
            "top-1 accuracy of a linear classifier on the encoder's latents before quantisation"),
     Column("skipped_files", "budget", "Skipped files", "", "lower", "files of the data set that could not be read"),

@@ -50,6 +50,7 @@ def _named(family: str) -> BeforeValidator:
 
 VitSize = Annotated[TransformerSize, AfterValidator(_turnable), _named("vit")]
 GptSize = Annotated[TransformerSize, AfterValidator(_turnable), _named("gpt")]
+DitSize = Annotated[TransformerSize, AfterValidator(_turnable), _named("dit")]
 GigaTokSize = Annotated[TransformerSize, _named("gigatok")]
 
 

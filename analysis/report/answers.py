@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.figures.series import share
 from analysis.fitting import Fit, Optimum, Parameter
 from analysis.report.questions import CONTINUOUS, DISCRETE, Answer
-from analysis.style import FRECHET, axis_label, plain
+from analysis.style import axis_label, is_frechet, plain
 from tokscale.record import COLUMNS
 
 SIZE = {"bottleneck_floats": "E", "bottleneck_bits": "the bottleneck's bits"}
@@ -113,7 +113,7 @@ def _clause(label: str, fit: Fit) -> tuple[str, str]:
 
 def name(column: str, table: pd.DataFrame) -> str:
     """A measure in a sentence: its label without the unit; a Fréchet distance with its features."""
-    return axis_label(column, table) if column in FRECHET else COLUMNS[column].label
+    return axis_label(column, table) if is_frechet(column) else COLUMNS[column].label
 
 
 def count(number: float) -> str:

@@ -81,8 +81,8 @@ def _damaged(path: Path, error: Exception, command: str) -> StoreError:
 def _clean(table: pd.DataFrame) -> pd.DataFrame:
     """Measures and sizes as floats with NaN for absent or infinite, whatever kind of missing the file held."""
     table = table.reset_index(drop=True)
-    for name, column in COLUMNS.items():
-        if name in table and column.kind != "identity":
+    for name in COLUMNS.among(table.columns):
+        if COLUMNS[name].kind != "identity":
             numbers = pd.to_numeric(table[name], errors="coerce").astype(float)
             table[name] = numbers.replace([math.inf, -math.inf], math.nan)
     # Continuous bottlenecks (without bits) first, small before large.

@@ -11,7 +11,7 @@ from analysis.figures import Series, split
 from analysis.figures.series import finite
 from analysis.fitting import Fit, fit
 from analysis.points import measured_against
-from analysis.style import FRECHET, axis_label
+from analysis.style import axis_label, is_frechet
 from tokscale.errors import TableError
 
 CONTINUOUS, DISCRETE, ANY = "continuous", "discrete", "all"
@@ -106,7 +106,7 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
         return Answer(question, ())
     # Across the plane the question is one of bottleneck kinds; decoders of one kind are pooled there.
     by = varying(points, ("dataset", "data.resolution", "bottleneck") if question.kind == ANY else SEPARATE)
-    if question.y in FRECHET:  # different features or reference sets are different measures
+    if is_frechet(question.y):  # different features or reference sets are different measures
         points, against = measured_against(points, question.y)
         by += varying(points, ("features", against))
     series, reasons = [], {}

@@ -12,7 +12,7 @@ from analysis.laws import LAWS
 from analysis.report.answers import bracket, count, ends, optimum_text
 from analysis.report.markup import Html, join, tag
 from analysis.report.questions import Answer, varying
-from analysis.style import FRECHET, axis_label, plain
+from analysis.style import axis_label, is_frechet, plain
 from tokscale.record import COLUMNS
 
 ABSENT = "\N{EN DASH}"
@@ -76,7 +76,7 @@ def unfitted_list(lines: Sequence[tuple[str, str]]) -> Html:
 
 def trial_columns(table: pd.DataFrame) -> list[str]:
     """Name and size first, then the measures, then the settings that were swept, then everything else that is known."""
-    known = [c for c in COLUMNS if c not in HIDDEN and c in table and table[c].notna().any()]
+    known = [c for c in COLUMNS.among(table.columns) if c not in HIDDEN and table[c].notna().any()]
     first = [c for c in FIRST if c in known]
     measures = [c for c in known if COLUMNS[c].kind == "measure"]
     swept = varying(table, [c for c in table if "." in c and not c.startswith(SPOKEN_FOR)])
@@ -108,7 +108,7 @@ def trials_table(table: pd.DataFrame, pictured: Collection[str] = ()) -> Html:
 
 def _head(table: pd.DataFrame, column: str) -> Html:
     known = COLUMNS.get(column)
-    text = axis_label(column, table if column in FRECHET else None) if known is not None else column
+    text = axis_label(column, table if is_frechet(column) else None) if known is not None else column
     arrow = {"lower": " ↓", "higher": " ↑"}.get((known.better if known else None) or "", "")
     meaning = {"lower": ", lower is better", "higher": ", higher is better"}.get(
         known.better or "" if known else "", ""

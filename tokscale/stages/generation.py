@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from tokscale.bottlenecks.draws import seed_for
-from tokscale.config import GenerationConfig
-from tokscale.data import ImageSet, evaluation_batches, open_images, to_uint8
-from tokscale.metrics.features import FeatureNetwork, open_features
+from tokscale.columns import at_scale
+from tokscale.config import EvaluationConfig
+from tokscale.data import ImageSet, evaluation_batches, open_images
+from tokscale.metrics.features import open_features
 from tokscale.metrics.seen import Reference, Seen, generation_metrics
-from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
-from tokscale.pictures import save_strip
-from tokscale.probes import AutoregressiveProbe, sample
+from tokscale.pictures import save_grid, save_strip
+from tokscale.probes import DiffusionProbe
 from tokscale.probes.encoding import spec_of
 from tokscale.record import write_atomically
 from tokscale.stages.configs import GenerationStage
@@ -26,8 +25,10 @@ from tokscale.stages.guidance import search_scale
 from tokscale.stages.probe import check_same_tokens, load_probe
 from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.references import reference_file
+from tokscale.stages.sampler import Sampler
 
 TRIED = "cfg_search.json"
+_COLUMNS = 8  # of a picture of samples
 
 
 @torch.inference_mode()
@@ -35,6 +36,7 @@ def run(context: Context) -> Measures:
     """Sample as many images as asked for, with the validation set's labels in order, and measure against that set.
 
     Where a search for the scale of guidance is asked for, it comes first; what it tried is kept as ``cfg_search.json``.
+    Scales that were asked for are all measured, of the same labels and random numbers.
     """
     config = parse(GenerationStage, context.config)
     generation = config.generation
@@ -48,14 +50,43 @@ def run(context: Context) -> Measures:
     labels = _labels(images, size, context, given if reference is None else None)
     reference = reference or given.as_reference(images.reference)
     seed = seed_for("sampling", config.seed)
-    sampler = _Sampler(context, generation, tokenizer, probe, features, labels, size, seed)
-    scale = _best_scale(sampler, reference) if generation.cfg_search is not None else generation.cfg_scale
-    samples = sampler.samples(scale, generation.images, config.evaluation.pictures)
-    measures, notes = generation_metrics(reference, samples, context.device, extrapolate=config.evaluation.extrapolate)
+    half = isinstance(probe, DiffusionProbe) and _probe_precision(context) == "bf16"
+    sampler = Sampler(context, generation, tokenizer, probe, features, labels, size, seed, half)
+    measures, notes = _measured(sampler, reference, config.evaluation)
     context.notes += [features.note, *notes]
     # One row has one `reference`, that of its reconstructions: another one gets a column of its own.
     column = "reference" if generation.reference == config.evaluation.reference else "generation_reference"
-    return {**measures, "cfg_scale": scale, "features": features.name, column: reference.name}
+    return {**measures, "features": features.name, column: reference.name}
+
+
+def _probe_precision(context: Context) -> str:
+    return str(context.parents["probe"].config["probe"]["training"]["precision"])
+
+
+def _measured(sampler: Sampler, reference: Reference, evaluation: EvaluationConfig) -> tuple[Measures, list[str]]:
+    """The measures at one scale of guidance, or at all that were asked for, of which the best also stands alone.
+
+    Each scale of several leaves a picture of its own; ``samples.png`` is of the scale that stands in ``cfg_scale``.
+    """
+    config, context = sampler.config, sampler.context
+    scales = config.cfg_scales
+    if scales is None:
+        scales = (_best_scale(sampler, reference) if config.cfg_search is not None else config.cfg_scale,)
+    found: dict[float, dict[str, float]] = {}
+    pictures: dict[float, Tensor] = {}
+    notes: list[str] = []
+    for scale in scales:
+        samples, pictures[scale] = sampler.samples(scale, config.images, evaluation.pictures)
+        found[scale], told = generation_metrics(reference, samples, context.device, extrapolate=evaluation.extrapolate)
+        notes += [note for note in told if note not in notes]
+    best = min(scales, key=lambda scale: found[scale][f"g{sampler.features.distance}"])
+    save_strip(pictures[best], context.artifact("samples.png"))
+    measures: Measures = {**found[best], "cfg_scale": best}
+    for scale in config.cfg_scales or ():
+        measures |= {at_scale(name, scale): value for name, value in found[scale].items()}
+        path = context.artifact(f"samples_cfg{scale:.10g}.png")
+        save_grid(pictures[scale], path, columns=min(_COLUMNS, len(pictures[scale])))
+    return measures, notes
 
 
 def _labels(images: ImageSet, size: int, context: Context, given: Seen | None) -> Tensor:
@@ -69,55 +100,13 @@ def _labels(images: ImageSet, size: int, context: Context, given: Seen | None) -
     return torch.cat(found)
 
 
-@dataclass(frozen=True)
-class _Sampler:
-    """Images of one probe at any scale of guidance.
-
-    Every scale has the same labels and the same random numbers, so that scales differ by guidance and by nothing else.
-    The sampler's batch is part of the config, as its random numbers go through the batch; only what follows, decoding
-    and measuring, may be done in smaller passes of ``at_once`` images.
-    """
-
-    context: Context
-    config: GenerationConfig
-    tokenizer: Tokenizer
-    probe: AutoregressiveProbe
-    features: FeatureNetwork
-    labels: Tensor
-    at_once: int
-    seed: int
-
-    def samples(self, scale: float, count: int, pictures: int = 0) -> Seen:
-        """What is seen of ``count`` images, of which the first ``pictures`` are kept as an artifact."""
-        device, found = self.context.device, Seen(self.features, scored=True)
-        wanted = self.labels.repeat(-(-count // len(self.labels)))[:count]
-        generator = torch.Generator(device).manual_seed(self.seed)
-        for number, part in enumerate(torch.split(wanted, self.config.batch_size)):
-            self.context.stop_if_asked()
-            tokens = sample(self.probe, part.to(device), cfg_scale=scale, cfg_start=self.config.cfg_start,
-                            temperature=self.config.temperature, generator=generator)  # fmt: skip
-            decoded = [self._decoded(some) for some in torch.split(tokens, self.at_once)]
-            for some in decoded:
-                found.update(some)
-            if number == 0 and pictures:
-                save_strip(torch.cat(decoded)[:pictures], self.context.artifact("samples.png"))
-        return found
-
-    def _decoded(self, tokens: Tensor) -> Tensor:
-        """Codes (b, n) or latents (b, n, d) to uint8 images (b, 3, h, w)."""
-        codes = self.probe.spec.kind == "discrete"
-        latents = self.tokenizer.bottleneck.latents_of(tokens) if codes else tokens
-        pictures: Tensor = to_uint8(self.tokenizer.decode(latents).float())
-        return pictures
-
-
-def _best_scale(sampler: _Sampler, reference: Reference) -> float:
+def _best_scale(sampler: Sampler, reference: Reference) -> float:
     """The scale with the lowest Fréchet distance; all that were tried are kept as an artifact."""
     search = sampler.config.cfg_search
     assert search is not None
 
     def distance(scale: float) -> float:
-        return sampler.samples(scale, search.images).distance(reference)
+        return sampler.samples(scale, search.images)[0].distance(reference)
 
     best, tried = search_scale(sampler.config.cfg_scale, search, distance)
     column = f"g{sampler.features.distance}"

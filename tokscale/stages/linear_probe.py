@@ -14,7 +14,7 @@ from tokscale.data import ImageSet, evaluation_batches, open_images, to_model_ra
 from tokscale.data.features import LABELS, Rows, read_features, write_features
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
-from tokscale.probes import AutoregressiveProbe
+from tokscale.probes import DiffusionProbe, Probe
 from tokscale.probes.encoding import spec_of
 from tokscale.probes.linear import top_1_accuracy, train_linear_probe
 from tokscale.stages.configs import LinearProbeStage
@@ -24,8 +24,10 @@ from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_tokenizer
 from tokscale.training.optimization import learning_rate
 
-KINDS = ("ar", "tokenizer")
-"""features: of the probe's middle block, and of the latents before quantisation"""
+
+def kinds(probe: Probe) -> tuple[str, str]:
+    """Features: of the probe's middle block, by its kind, and of the latents before quantisation."""
+    return ("diffusion" if isinstance(probe, DiffusionProbe) else "ar"), "tokenizer"
 
 
 def run(context: Context) -> Measures:
@@ -43,7 +45,7 @@ def run(context: Context) -> Measures:
     train = _features(context, *networks, "train", training, limit)
     held_out = _features(context, *networks, "validation", validation, validation.size)
     measures: Measures = {"classes": training.num_classes}
-    for number, name in enumerate(KINDS):
+    for number, name in enumerate(kinds(probe)):
         optimization = _optimization(config.linear_probe, len(train[name]))
         classifier = train_linear_probe(
             train[name], train[LABELS], training.num_classes, config.linear_probe,
@@ -65,14 +67,13 @@ def _optimization(config: LinearProbeConfig, images: int) -> OptimizationConfig:
 
 
 def _features(
-    context: Context, tokenizer: Tokenizer, probe: AutoregressiveProbe, split: str, images: ImageSet,
-    limit: int | None,
+    context: Context, tokenizer: Tokenizer, probe: Probe, split: str, images: ImageSet, limit: int | None,
 ) -> dict[str, Rows]:  # fmt: skip
     """Features and labels of a split, from an earlier attempt or taken now."""
     folder = context.folder.checkpoints / "features"
     bottleneck = tokenizer.bottleneck
     channels = bottleneck.latent_dim if bottleneck.codebook_size is None else bottleneck.encoder_channels
-    widths = {"ar": probe.norm.weight.shape[0], "tokenizer": channels}
+    widths = dict(zip(kinds(probe), (probe.width, channels), strict=True))
     known = read_features(folder, split, widths)
     if known is None:
         write_features(folder, split, widths, _taken(context, tokenizer, probe, images, limit))
@@ -83,7 +84,7 @@ def _features(
 
 @torch.inference_mode()
 def _taken(
-    context: Context, tokenizer: Tokenizer, probe: AutoregressiveProbe, images: ImageSet, limit: int | None
+    context: Context, tokenizer: Tokenizer, probe: Probe, images: ImageSet, limit: int | None
 ) -> Iterator[dict[str, Tensor]]:
     """Both kinds of features of each image, from one pass through the encoder."""
     size = context.pass_size(images_at_once(images.resolution))
@@ -93,4 +94,5 @@ def _taken(
         result = tokenizer.bottleneck(before)
         tokens = result.mean if result.indices is None else result.indices
         latents = before if result.mean is None else result.mean
-        yield {"ar": probe.middle_features(tokens), "tokenizer": latents.float().mean(1), LABELS: labels}
+        found = probe.middle_features(tokens), latents.float().mean(1)
+        yield {**dict(zip(kinds(probe), found, strict=True)), LABELS: labels}

@@ -1,0 +1,100 @@
+"""Images of a trained probe at any scale of guidance: its tokens, decoded, and what a feature network sees of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from tokscale.config import GenerationConfig
+from tokscale.data import to_uint8
+from tokscale.metrics.features import FeatureNetwork
+from tokscale.metrics.seen import Seen
+from tokscale.models.tokenizer import Tokenizer
+from tokscale.probes import AutoregressiveProbe, DiffusionProbe, Probe, sample, sample_diffusion, sampling_noise
+from tokscale.record import write_atomically
+from tokscale.stages.context import Context
+
+_KEPT = "samples"
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Images of one probe at any scale of guidance.
+
+    Every scale has the same labels and the same random numbers, so that scales differ by guidance and by nothing else.
+    The batch is part of the config, as an autoregressive probe's random numbers go through it; only what follows,
+    decoding and measuring, may be done in smaller passes of ``at_once`` images. A diffusion probe's numbers belong to
+    images. It may take hours: its batches are kept with the checkpoints, for an attempt after one that was cut short.
+    """
+
+    context: Context
+    config: GenerationConfig
+    tokenizer: Tokenizer
+    probe: Probe
+    features: FeatureNetwork
+    labels: Tensor
+    at_once: int
+    seed: int
+    half_precision: bool
+    """whether a diffusion probe computes in bfloat16, as it was trained to"""
+
+    def samples(self, scale: float, count: int, pictures: int = 0) -> tuple[Seen, Tensor]:
+        """What is seen of ``count`` images, and the first ``pictures`` of them, at most a batch."""
+        device, found = self.context.device, Seen(self.features, scored=True)
+        wanted = self.labels.repeat(-(-count // len(self.labels)))[:count]
+        generator = torch.Generator(device).manual_seed(self.seed)
+        shown = torch.empty(0, dtype=torch.uint8)
+        for number, part in enumerate(torch.split(wanted, self.config.batch_size)):
+            self.context.stop_if_asked()
+            tokens = self._tokens(scale, number, part.to(device), generator)
+            decoded = [self._decoded(some) for some in torch.split(tokens, self.at_once)]
+            for some in decoded:
+                found.update(some)
+            if number == 0:
+                shown = torch.cat(decoded)[:pictures].cpu()
+        return found, shown
+
+    def _tokens(self, scale: float, number: int, labels: Tensor, generator: torch.Generator) -> Tensor:
+        """Codes (b, n) or latents (b, n, d) of a batch of labels (b,)."""
+        if isinstance(self.probe, AutoregressiveProbe):
+            return sample(self.probe, labels, cfg_scale=scale, cfg_start=self.config.cfg_start,
+                          temperature=self.config.temperature, generator=generator)  # fmt: skip
+        path = self.context.folder.checkpoints / _KEPT / f"cfg{scale:.10g}" / f"{number:06d}.safetensors"
+        shape = (len(labels), self.probe.spec.tokens, self.probe.spec.dim)
+        kept = _kept(path, shape)
+        if kept is None:
+            kept = self._diffused(self.probe, scale, number, labels).cpu()
+            write_atomically(path, save({_KEPT: kept}))
+        return kept.to(labels.device)
+
+    def _diffused(self, probe: DiffusionProbe, scale: float, number: int, labels: Tensor) -> Tensor:
+        noise = sampling_noise(probe, len(labels), self.seed, number * self.config.batch_size)
+        size = self.context.runtime.micro_batch or len(labels)
+        with torch.autocast(labels.device.type, torch.bfloat16, enabled=self.half_precision):
+            parts = [
+                sample_diffusion(probe, some, drawn, steps=self.config.sampler_steps, solver=self.config.solver,
+                                 cfg_scale=scale, check=self.context.stop_if_asked)
+                for some, drawn in zip(torch.split(labels, size), torch.split(noise, size), strict=True)
+            ]  # fmt: skip
+        return torch.cat(parts)
+
+    def _decoded(self, tokens: Tensor) -> Tensor:
+        """Codes (b, n) or latents (b, n, d) to uint8 images (b, 3, h, w)."""
+        codes = self.probe.spec.kind == "discrete"
+        latents = self.tokenizer.bottleneck.latents_of(tokens) if codes else tokens
+        pictures: Tensor = to_uint8(self.tokenizer.decode(latents).float())
+        return pictures
+
+
+def _kept(path: Path, shape: tuple[int, ...]) -> Tensor | None:
+    """What an earlier attempt kept of a batch; None where it is not there, or not whole."""
+    try:
+        found = load_file(path)[_KEPT]
+    except (OSError, SafetensorError, KeyError):
+        return None
+    return found if found.shape == shape else None
