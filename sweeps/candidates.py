@@ -89,7 +89,8 @@ def _hours(plan: Plan, store: Store, cluster: str | None) -> tuple[Plan, dict[st
     if name is None or name == "local":
         rates, words = _rates_here(plan, store)
         missing = plan.missing()
-        return plan, {one.key: plan.costs[one.key].flops / rates[one.kind] / 3600 for one in missing}, words
+        costs = {one.key: (plan.costs[one.key], one.kind) for one in missing}
+        return plan, {key: cost.flops / rates[cost.work or kind] / 3600 for key, (cost, kind) in costs.items()}, words
     from sweeps.cluster_plan import plan_on_cluster
     from sweeps.profiles import profile_of
 

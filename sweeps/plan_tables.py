@@ -175,6 +175,8 @@ def _total(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(str(value[name]) for name in ("kind", "size") if name in value) or str(dict(value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

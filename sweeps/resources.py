@@ -25,10 +25,11 @@ from tokscale.cost import StageCost, label
 from tokscale.errors import StoreError, UsageError
 from tokscale.record import Record
 
-# Of the rate that training reaches: encoding waits for images, and sampling reads all weights for one token a time.
+# Of the rate that training reaches: encoding waits for images, and sampling reads all weights for one token a time, but
+# for diffusion, whose steps are forward passes of whole batches.
 KIND_EFFICIENCY = {
     "teacher": 1.0, "tokenizer": 1.0, "probe": 1.0, "reconstruction": 0.5, "latents": 0.5, "generation": 0.05,
-    "linear_probe": 0.5, "decoder_finetune": 1.0,
+    "linear_probe": 0.5, "decoder_finetune": 1.0, "diffusion": 0.5,
 }  # fmt: skip
 START_SECONDS = 60.0  # interpreter, torch, opening the data
 USABLE_MEMORY = 0.85  # of a GPU: the rest goes to its context, to kernels' workspaces and to fragments
@@ -99,7 +100,8 @@ def rates_by(plan: Plan, store: Store, seconds_of: Callable[[Record], float]) ->
     """FLOP per device-second over some finished stages of each kind; a stage of no seconds does not count."""
     spent: defaultdict[str, list[float]] = defaultdict(lambda: [0.0, 0.0, 0])
     for key, stage in plan.stages.items():
-        so_far = spent[stage.kind]
+        kind = plan.costs[key].work or stage.kind
+        so_far = spent[kind]
         if plan.statuses[key].state is not StageState.done or so_far[2] >= _SAMPLED:
             continue
         try:
@@ -107,7 +109,7 @@ def rates_by(plan: Plan, store: Store, seconds_of: Callable[[Record], float]) ->
         except StoreError:  # damaged: whoever collects the results says so
             continue
         if record is not None and (seconds := seconds_of(record)) > 0:
-            spent[stage.kind] = [so_far[0] + plan.costs[key].flops, so_far[1] + seconds, so_far[2] + 1]
+            spent[kind] = [so_far[0] + plan.costs[key].flops, so_far[1] + seconds, so_far[2] + 1]
     return {kind: flops / seconds for kind, (flops, seconds, _) in spent.items() if flops > 0}
 
 
@@ -218,6 +220,7 @@ class Allocator:
         return None if passes == 1 else math.ceil(share / passes)
 
     def _hours(self, kind: str, cost: StageCost, devices: int, layout: Layout) -> float | None:
+        kind = cost.work or kind
         rate = self.rates.of(kind)
         if rate is None:
             return None

@@ -13,7 +13,7 @@ from sweeps.search_space import Space
 from sweeps.spec import SpecFile, SweepSpec
 from sweeps.store import Store
 from tokscale import cost
-from tokscale.columns import without_scale
+from tokscale.columns import at_scale, without_scale
 from tokscale.config import TrialConfig
 from tokscale.errors import ConfigError
 from tokscale.stage import Stage, canonical
@@ -63,6 +63,7 @@ class Search:
             asked.append(("search.pruner", f"on: {self.config.pruner.on}", self.config.pruner.on))
         self._check_watched()
         self._check_kind_of_probe()
+        self._check_scales()
         varied = {path.split(".")[0] for path in [*self.spec.grid, *self.config.space]}
         for place, words, kind in asked:
             for section in _NEEDED.get(kind or "", ()):
@@ -74,17 +75,30 @@ class Search:
 
     def _check_kind_of_probe(self) -> None:
         """Raise ``ConfigError`` for a measure that probes of another kind than these trials' have."""
-        varies = {"probe", "probe.kind"} & {*self.spec.grid, *self.config.space}
-        kind = (self.spec.trial.get("probe") or {}).get("kind", "autoregressive")
+        probe = self.spec.trial.get("probe", {})
+        if probe is None or {"probe", "probe.kind"} & {*self.spec.grid, *self.config.space}:
+            return
+        kind = probe.get("kind", "autoregressive")
         asked = [(f"search.objectives.{number}", one.measure) for number, one in enumerate(self.config.objectives)]
         if self.config.pruner is not None:
             asked.append(("search.pruner", self.config.pruner.measure))
         for place, measure in asked:
             needed = next((known for start, known in _OF_PROBE.items() if measure.startswith(start)), kind)
-            if needed != kind and not varies:
+            if needed != kind:
                 raise ConfigError("no stage of these trials measures this: their probe is of another kind",
                                   where=self.file.place(place), given=f"{measure}, with probe.kind: {kind}",
                                   allowed=f"probe.kind {needed}, or another measure")  # fmt: skip
+
+    def _check_scales(self) -> None:
+        """Raise ``ConfigError`` for a measure at a scale of guidance that is none of those that are measured."""
+        varies = any(path.split(".")[0] == "generation" for path in (*self.spec.grid, *self.config.space))
+        scales = (self.spec.trial.get("generation") or {}).get("cfg_scales") or ()
+        for number, one in enumerate(self.config.objectives):
+            name = without_scale(one.measure)
+            if name != one.measure and not varies and one.measure not in [at_scale(name, scale) for scale in scales]:
+                raise ConfigError("no stage of these trials measures this: it is of another scale of guidance",
+                                  where=self.file.place(f"search.objectives.{number}"), given=one.measure,
+                                  allowed=f"a scale of generation.cfg_scales: {list(scales)}")  # fmt: skip
 
     def _check_watched(self) -> None:
         """Raise ``ConfigError`` for a pruner of intermediate probes where none are made."""

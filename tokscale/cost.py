@@ -182,7 +182,7 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
     params = _probe_params(trial)
-    each = size_of_float(probe.training) * kept_by_probe(probe, tokens)
+    each = kept_by_probe(probe, tokens)
     each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * training_images(probe.training)
     fixed = trained_bytes(params, probe.training)
@@ -201,7 +201,8 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     memory = 4 * _probe_params(trial) + sampling_bytes(trial, tokens) + _coding(trial, generation.batch_size)
     flops = sampling_flops(trial, tokens) + images * decoded
     disk = _pictures(trial) * (1 + len(generation.cfg_scales or ())) + kept_samples_bytes(trial, tokens)
-    return StageCost(float(flops), memory, 0, 0, disk)
+    work = "diffusion" if isinstance(trial.probe, DiffusionProbe) else ""
+    return StageCost(float(flops), memory, 0, 0, disk, work=work)
 
 
 def _linear_probe_stage(trial: TrialConfig) -> StageCost:

@@ -55,13 +55,15 @@ def diffusion_evaluations(generation: GenerationConfig) -> int:
     return generation.sampler_steps * (2 if generation.solver == "heun" else 1)
 
 
-def kept_by_diffusion(probe: DiffusionProbe, tokens: int) -> int:
-    """Floats that a diffusion probe keeps of one image for its backward pass.
+def kept_by_diffusion(probe: DiffusionProbe, tokens: int) -> tuple[int, int]:
+    """Floats that a diffusion probe keeps of one image for its backward pass: in float32, and in the precision of
+    training.
 
-    In each block a token leaves 13 vectors of the width (the inputs of two norms, what comes out of these and their
-    modulation; queries, keys and values, turned ones where they turn; attention's output, twice; two outputs before
-    their gates) and 4 of the SwiGLU's hidden width; an image leaves 6 for the condition.
+    In each block a token leaves 4 vectors of the width in float32 (what goes into two norms and comes out of them), and
+    9 of the other kind (what these are modulated to; queries, keys and values, and turned ones where they turn;
+    attention's output, twice; two outputs before their gates), with 4 of the SwiGLU's hidden width. Three more vectors
+    in float32 are the head's.
     """
-    width, hidden = probe.size.width, vit_mlp_width(probe.size.width)
+    width, hidden, depth = probe.size.width, vit_mlp_width(probe.size.width), probe.size.depth
     turned = 2 if probe.positions == "rotary" else 0
-    return probe.size.depth * (tokens * ((13 + turned) * width + 4 * hidden) + 6 * width)
+    return tokens * (4 * depth + 3) * width, tokens * depth * ((9 + turned) * width + 4 * hidden)

@@ -36,10 +36,12 @@ def kept_by_blocks(size: TransformerSize, hidden: int, tokens: int) -> int:
 
 
 def kept_by_probe(probe: ProbeConfig, tokens: int) -> int:
-    """Floats that a probe's blocks keep of one image for the backward pass."""
+    """Bytes that a probe keeps of one image for its backward pass."""
+    each = size_of_float(probe.training)
     if isinstance(probe, DiffusionProbe):
-        return kept_by_diffusion(probe, tokens)
-    return kept_by_blocks(probe.size, gpt_mlp_width(probe.size.width), tokens)
+        whole, rounded = kept_by_diffusion(probe, tokens)
+        return 4 * whole + each * rounded
+    return each * kept_by_blocks(probe.size, gpt_mlp_width(probe.size.width), tokens)
 
 
 def probe_mlp_width(probe: ProbeConfig) -> int:

@@ -45,8 +45,8 @@ def explain(kind: type[Config], error: ValidationError, where: str = "") -> Conf
 
 def _without_tags(location: tuple[int | str, ...], error: ValidationError) -> list[str]:
     """The path as the YAML has it: pydantic also names the chosen member of each union."""
-    tags = {"procedural", "image_folder", "shards", "kl", "vq", "fsq", "vit", "gigatok", "autoregressive", "lpips",
-            "random-vgg", "dinov2", "classifier", "hub"}  # fmt: skip
+    tags = {"procedural", "image_folder", "shards", "kl", "vq", "fsq", "vit", "gigatok", "autoregressive", "diffusion",
+            "lpips", "random-vgg", "dinov2", "classifier", "hub"}  # fmt: skip
     # a tag stands directly behind the key of its union, and no key of the tree is called like one
     return [str(key) for key in location if key not in tags]
 

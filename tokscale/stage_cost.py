@@ -28,6 +28,8 @@ class StageCost(NamedTuple):
 
     recomputed_bytes: int = 0
     """what ``image_bytes`` become where blocks make their activations again in the backward pass; 0: they cannot"""
+    work: str = ""
+    """what kind of work it is, where it reaches another rate than its kind of stage usually does"""
 
     def shared_bytes(self, devices: int) -> int:
         """What ``fixed_bytes`` become on each of several devices that share out the blocks.

@@ -212,6 +212,15 @@ def test_samples_against_another_set_than_reconstructions_never_share_a_fit() ->
     assert not said(one(same, y="gfid", law="power"), "reference")
 
 
+def test_samples_at_one_scale_of_guidance_are_kept_apart_as_all_samples_are() -> None:
+    table = noisy().rename(columns={"y": "gfid_cfg1.5"}).assign(features=["inception", "dinov2-b", None] * 3)
+    with pytest.raises(TableError, match=r"(?s)gfid_cfg1\.5 was measured with different features"):
+        fit(table, x="x", y="gfid_cfg1.5", law="power")
+    probes = table.assign(features="a", reference="val", **{"probe.kind": ["diffusion", "autoregressive", None] * 3})
+    found = one(probes, y="gfid_cfg1.5", law="power")
+    assert said(found, "gfid_cfg1.5 is compared across different probe.kind: diffusion, autoregressive")
+
+
 def test_losses_of_different_vocabularies_are_called_out() -> None:
     table = noisy().rename(columns={"y": "ar_loss"}).assign(codebook_size=[1024, 4096, 1024] * 3)
     assert said(one(table, y="ar_loss", law="power"), "ar_loss", "different codebook_size")

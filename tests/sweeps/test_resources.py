@@ -89,6 +89,17 @@ def test_hours_and_cost_are_the_closed_form(plan):
     assert made.resources.minutes >= 60 * TIME_MARGIN * hours
 
 
+def test_sampling_by_diffusion_is_no_reading_of_weights_for_one_token(plan, tmp_path):
+    text = STUDY + "  probe: [{kind: autoregressive, size: B}, {kind: diffusion, size: B}]\n"
+    both = plan_of(*parse_spec(text, tmp_path / "study.yaml"), Store(tmp_path / "runs"))
+    hours = []
+    for trial in both.trials[:2]:
+        key = next(stage.key for stage in trial.stages if stage.kind == "generation")
+        seconds = 3600 * allocator(H100, both).of(key).hours - START_SECONDS
+        hours.append(both.costs[key].flops / seconds / 300e12)
+    assert hours == pytest.approx([0.05, 0.5])
+
+
 def test_the_fewest_gpus_that_finish_in_time_are_taken(plan):
     key = key_of(plan, "tokenizer")
     one = allocator(dataclasses.replace(H100, max_minutes=10**6), plan).of(key)

@@ -71,6 +71,31 @@ def test_a_linear_accuracy_needs_the_section_that_asks_for_it(bench):
     make_plan(made.spec, made.store)
 
 
+def test_a_rate_needs_a_probe_that_gives_one(bench):
+    diffusion = SPEC.replace("probe: null", "probe: {kind: diffusion, size: pico}")
+    make_plan(bench(diffusion.replace("[psnr]", "[diffusion_loss]")).spec, bench(diffusion).store)
+    for text, measure, kind in (
+        (diffusion, "ar_bits_per_image", "diffusion"),
+        (SPEC.replace("probe: null", "probe: {size: pico}"), "diffusion_loss", "autoregressive"),
+    ):
+        made = bench(text.replace("[psnr]", f"[{measure}]"))
+        with pytest.raises(ConfigError, match="their probe is of another kind") as refusal:
+            make_plan(made.spec, made.store)
+        assert f"probe.kind: {kind}" in str(refusal.value)
+
+
+def test_an_objective_at_a_scale_of_guidance_needs_that_scale(bench):
+    text = SPEC.replace("[psnr]", "[gfd_cfg1.5]").replace(
+        "probe: null", "probe: {size: pico}\n  generation: {cfg_scales: [1, 1.5]}"
+    )
+    made = bench(text)
+    make_plan(made.spec, made.store)
+    made = bench(text.replace("[1, 1.5]", "[1, 3]"))
+    with pytest.raises(ConfigError, match="another scale of guidance") as refusal:
+        make_plan(made.spec, made.store)
+    assert "[1, 3]" in str(refusal.value)
+
+
 @pytest.mark.parametrize("measure", ["probe_loss", "probe_bits"])
 def test_pruning_by_intermediate_probes_needs_some(bench, measure):
     text = SPEC + f"  pruner: {{measure: {measure}}}\n"

@@ -23,7 +23,7 @@ from tokscale.parsing import parse
 SPECS = Path(str(files("sweeps") / "specs"))
 STUDIES = [
     "vitok-bottleneck", "vitok-scaling", "gigatok-sizes", "gigatok-layout", "gigatok-halves", "gigatok-alignment",
-    "gigatok-entropy", "gigatok-codebook", "gigatok-probes", "vitok-losses",
+    "gigatok-entropy", "gigatok-codebook", "gigatok-probes", "vitok-losses", "vitok-generation",
 ]  # fmt: skip
 H100, A100, V100 = 200e12, 120e12, 40e12
 """FLOP/s that training is assumed to reach; docs/costs.md says why"""
@@ -58,7 +58,7 @@ def planned_hours(name, folder):
 def test_a_study_costs_what_its_comment_and_its_plan_say(name, tmp_path):
     comment = (SPECS / f"{name}.yaml").read_text().split("name:")[0].replace("\n#", "")
     said = re.search(
-        r"(\d+) trials\. On H100s that reach 200 TFLOP/s: ([\d,]+) GPU hours of tokenizers, (\d+) of probes"
+        r"(\d+) trials\. On H100s that reach 200 TFLOP/s: ([\d,]+) GPU hours of tokenizers, ([\d,]+) of probes"
         r"(?:, (\d+) of finetuned decoders)?",
         comment,
     )
@@ -87,6 +87,20 @@ def test_the_bottlenecks_are_those_of_vitok_figure_2():
     found = trials("vitok-bottleneck")
     assert {(t.config.tokenizer.patch, t.config.tokenizer.bottleneck.channels) for t in found} == points
     assert {trial.config.training.steps for trial in found} == {100_000}
+
+
+def test_the_tokenizers_that_are_generated_with_are_those_of_vitok_figure_5():
+    points = {(int(row["patch"]), int(row["c"])) for row in published("vitok_fig5_generation_vs_E")}
+    found = trials("vitok-generation")
+    for kind in ("diffusion", "autoregressive"):
+        chosen = [trial.config for trial in found if trial.config.probe.kind == kind]
+        assert {(one.tokenizer.patch, one.tokenizer.bottleneck.channels) for one in chosen} == points
+        assert len(chosen) == len(points)
+    diffusion = next(trial.config for trial in found if trial.config.probe.kind == "diffusion")
+    assert (diffusion.probe.training.steps, diffusion.probe.training.batch_size) == (500_000, 256)
+    assert (diffusion.generation.cfg_scales, diffusion.generation.sampler_steps) == ((1.5, 3.0), 250)
+    stages = Counter(kind for kind, _ in {(stage.kind, stage.id) for trial in found for stage in trial.stages})
+    assert (stages["tokenizer"], stages["latents"], stages["probe"]) == (14, 14, 28)
 
 
 def test_the_pairs_are_those_of_vitok_figures_6_to_9():
@@ -179,7 +193,7 @@ def test_gigatok_s_hours_on_v100s_are_missed():
 # --- small forms ---
 
 
-@pytest.mark.parametrize("name", [name for name in STUDIES if name.startswith("gigatok")])
+@pytest.mark.parametrize("name", [*(name for name in STUDIES if name.startswith("gigatok")), "vitok-generation"])
 def test_a_small_form_needs_no_weights_and_no_more_than_half_an_hour_of_a_laptop(name, tmp_path):
     plan = make_plan(SPECS / f"{name}.yaml", Store(tmp_path), small=True)
     flops = sum(plan.costs[key].flops for key in plan.stages)
@@ -187,8 +201,9 @@ def test_a_small_form_needs_no_weights_and_no_more_than_half_an_hour_of_a_laptop
     for trial in plan.trials:
         config = trial.config
         assert (config.data.kind, config.losses.perceptual, config.losses.gan) == ("procedural", None, None)
-        assert config.losses.semantic is not None
-        assert isinstance(config.losses.semantic.features, ClassifierTeacher)
+        if name.startswith("gigatok"):
+            assert config.losses.semantic is not None
+            assert isinstance(config.losses.semantic.features, ClassifierTeacher)
 
 
 def test_vitok_s_second_stage_has_a_small_form_without_weights(tmp_path):

@@ -31,8 +31,9 @@ def test_sizes_are_stored_as_numbers_whether_named_or_written():
 
 @pytest.mark.parametrize("family", presets.FAMILIES)
 def test_every_preset_is_a_valid_size_and_is_found_by_its_numbers(family):
-    section, key = ("probe", "size") if family == "gpt" else ("tokenizer", "encoder")
-    kind = {"kind": family} if section == "tokenizer" else {}
+    probes = {"gpt": "autoregressive", "dit": "diffusion"}
+    section, key = ("probe", "size") if family in probes else ("tokenizer", "encoder")
+    kind = {"kind": probes.get(family, family)}
     for name, size in presets.FAMILIES[family].items():
         trial = parse(TrialConfig, {section: {key: name, **kind}, "data": {"resolution": 256}})
         stored = getattr(getattr(trial, section), key)
@@ -60,6 +61,25 @@ REFUSED = {
               "3 heads do not divide a width of 100"),
     "rotary positions": ({"probe": {"size": {"width": 60, "depth": 2, "heads": 10}}}, "trial.probe.size",
                          "multiple of 4"),
+    "codes under diffusion": ({"probe": {"kind": "diffusion"}, "tokenizer": {"patch": 4, "bottleneck": {"kind": "vq"}}},
+                              "trial", "diffusion models continuous latents, and tokenizer.bottleneck vq has codes"),
+    "a temperature of diffusion": ({"probe": {"kind": "diffusion"}, "generation": {"temperature": 0.9}}, "trial",
+                                   "generation.temperature 0.9 is for autoregressive probes"),
+    "guidance of first tokens": ({"probe": {"kind": "diffusion"}, "generation": {"cfg_start": 0.2}}, "trial",
+                                 "generation.cfg_start 0.2 is for autoregressive probes"),
+    "levels of ddpm": ({"probe": {"kind": "diffusion", "objective": "ddpm"}, "generation": {"sampler_steps": 1001}},
+                       "trial", "sampler_steps 1001 are more than the 1000 levels"),
+    "heun of ddpm": ({"probe": {"kind": "diffusion", "objective": "ddpm"}, "generation": {"solver": "heun"}}, "trial",
+                     "generation.solver heun is for probe.objective flow"),
+    "times of ddpm": ({"probe": {"kind": "diffusion", "objective": "ddpm", "times": "logit-normal"}}, "trial.probe",
+                      "times logit-normal is for objective flow"),
+    "mixtures of diffusion": ({"probe": {"kind": "diffusion", "mixtures": 4}}, "trial.probe.mixtures", "unknown key"),
+    "a scale twice": ({"generation": {"cfg_scales": [1.5, 3, 1.5]}}, "trial.generation", "names a scale twice"),
+    "scales beside a scale": ({"generation": {"cfg_scale": 2, "cfg_scales": [1, 2]}}, "trial.generation",
+                              "cfg_scale 2 cannot stand beside it"),
+    "scales beside a search": ({"generation": {"cfg_search": {}, "cfg_scales": [1, 2]}}, "trial.generation",
+                               "cfg_search cannot stand beside it"),
+    "no scales": ({"generation": {"cfg_scales": []}}, "trial.generation.cfg_scales", "at least 1"),
     "patch": ({"tokenizer": {"patch": 12}}, "trial", "patch 12 does not divide data.resolution 32"),
     "levels": ({"tokenizer": {"bottleneck": {"kind": "fsq", "levels": []}}}, "trial.tokenizer.bottleneck.levels",
                "at least 1"),

@@ -19,7 +19,10 @@ from tokscale.config import (
     TrialConfig,
     VitTokenizer,
 )
+from tokscale.config import DiffusionProbe as DiffusionConfig
+from tokscale.data.latents import LatentSpec
 from tokscale.models.tokenizer import build_tokenizer
+from tokscale.probes import DiffusionProbe
 from tokscale.stage import KINDS
 
 
@@ -42,9 +45,9 @@ def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not(
         assert (small.batch, large.batch, small.image_bytes > 0) == ((32, 64, True) if trains else (0, 0, False))
 
 
-def saved_bytes(tokenizer, images, bf16):
-    """Bytes that autograd keeps of a forward pass besides the parameters."""
-    own, storages, alive = {parameter.data_ptr() for parameter in tokenizer.parameters()}, {}, []
+def kept_for_backward(module, loss, bf16):
+    """Bytes that autograd keeps of a loss besides the parameters."""
+    own, storages, alive = {parameter.data_ptr() for parameter in module.parameters()}, {}, []
 
     def keep(tensor):
         storage = tensor.untyped_storage()
@@ -55,10 +58,18 @@ def saved_bytes(tokenizer, images, bf16):
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        reconstruction, result, _ = tokenizer(images)
-        error = (reconstruction.float() - images).square().mean() + sum(result.losses.values())
-    assert error.isfinite()
+        assert loss().isfinite()
     return sum(storages.values())
+
+
+def saved_bytes(tokenizer, images, bf16):
+    """Bytes that autograd keeps of a forward pass besides the parameters."""
+
+    def loss():
+        reconstruction, result, _ = tokenizer(images)
+        return (reconstruction.float() - images).square().mean() + sum(result.losses.values())
+
+    return kept_for_backward(tokenizer, loss, bf16)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -70,6 +81,21 @@ def test_memory_of_training_is_what_autograd_saves(precision, size, patch, resol
     saved = saved_bytes(tokenizer, torch.rand(4, 3, resolution, resolution), precision == "bf16")
     expected = cost.stage_cost("tokenizer", trial).memory_bytes - 16 * tokenizer.sizes["tokenizer_params"]
     assert expected == pytest.approx(saved, rel=0.15)
+
+
+@pytest.mark.parametrize(("size", "positions"), [("nano", "learned"), ("mini", "rotary"), ("mini", "learned")])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_memory_of_a_diffusion_probe_is_what_autograd_saves(size, positions, precision):
+    config = DiffusionConfig(kind="diffusion", size=size, positions=positions,
+                             training={"batch_size": 4, "precision": precision})  # fmt: skip
+    tokenizer = VitTokenizer(encoder="pico", decoder="pico", patch=4, bottleneck=KLBottleneck(channels=8))
+    trial = TrialConfig(data=ProceduralData(resolution=64), tokenizer=tokenizer, probe=config)
+    probe = DiffusionProbe(config, LatentSpec("continuous", (16, 16), 256, 8), 10)
+    x, labels = torch.rand(4, 256, 8), torch.zeros(4, dtype=torch.int64)
+    saved = kept_for_backward(probe, lambda: probe.loss(x, labels), precision == "bf16")
+    found, params = cost.stage_cost("probe", trial), cost.probe_params(config, tokenizer.bottleneck, 10, 256)
+    assert found.image_bytes * 4 == pytest.approx(saved, rel=0.15)
+    assert found.fixed_bytes == params * ((18 if precision == "bf16" else 16) + 4)
 
 
 SMALL = {"channels": 16, "multipliers": [1, 2, 2]}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tokscale.columns import at_scale, without_scale
 from tokscale.errors import StoreError
 from tokscale.record import COLUMNS, Record, digest, read_record, write_atomically, write_record
 
@@ -16,8 +17,9 @@ COLUMN_NAMES = """
     encoder_params decoder_params tokenizer_params training_only_params finetune_only_params probe_params
     bottleneck_tokens bottleneck_channels bottleneck_floats bottleneck_bits codebook_size classes pixels_per_float
     train_images train_flops finetune_images finetune_flops gpu_seconds wall_seconds mse psnr ssim lpips rfid rfd ris
-    rfvd kl_bits_per_image codebook_usage codebook_entropy ar_loss ar_bits_per_image ar_bits_per_pixel gfid gfd
-    gfid_inf gfd_inf gis precision recall gfvd cfg_scale teacher_accuracy ar_linear_accuracy tokenizer_linear_accuracy
+    rfvd kl_bits_per_image codebook_usage codebook_entropy ar_loss ar_bits_per_image ar_bits_per_pixel diffusion_loss
+    gfid gfd gfid_inf gfd_inf gis precision recall gfvd cfg_scale teacher_accuracy ar_linear_accuracy
+    diffusion_linear_accuracy tokenizer_linear_accuracy
     skipped_files pictures originals samples
 """
 
@@ -35,6 +37,25 @@ def record(**changes):
 
 def test_the_columns_are_a_frozen_surface():
     assert list(COLUMNS) == COLUMN_NAMES.split()
+
+
+def test_a_measure_at_a_scale_of_guidance_is_a_column_that_nobody_lists():
+    assert [at_scale(name, scale) for name, scale in (("gfid", 1.5), ("gis", 3.0), ("gfd", 1.25))] == [
+        "gfid_cfg1.5", "gis_cfg3", "gfd_cfg1.25",
+    ]  # fmt: skip
+    column = COLUMNS["gfid_cfg1.5"]
+    assert (column.name, column.axis) == ("gfid_cfg1.5", "gFID at CFG 1.5")
+    assert (column.better, column.kind) == ("lower", "measure")
+    assert COLUMNS.get("precision_cfg2").label == "Precision at CFG 2"
+    for name in ("psnr_cfg2", "gfid_cfg", "gfid_cfgx", "gfid_cfg1.", "cfg_scale_cfg1"):
+        assert name not in COLUMNS
+    assert "gfid_cfg1.5" not in list(COLUMNS)
+    assert [without_scale(name) for name in ("gfid_cfg1.5", "gfid", "psnr_cfg2")] == ["gfid", "gfid", "psnr_cfg2"]
+
+
+def test_columns_of_a_table_stand_in_order_with_scales_after_their_measure():
+    given = ["gis_cfg3", "gfid_cfg10", "probe.kind", "gfid_cfg1.5", "gis", "sweep", "gfid", "gfid_cfg3"]
+    assert COLUMNS.among(given) == ["sweep", "gfid", "gfid_cfg1.5", "gfid_cfg3", "gfid_cfg10", "gis", "gis_cfg3"]
 
 
 def test_a_record_comes_back_as_it_was(tmp_path):

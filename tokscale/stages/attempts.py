@@ -24,6 +24,7 @@ MOST_FAILURES = 3
 MOST_IN_VAIN = 5  # attempts in a row that were cut short before a new checkpoint
 CANCELLED = "cancelled"
 FORGIVEN = "forgiven"
+SAMPLES = "samples"  # among a stage's checkpoints: batches of images that were sampled so far
 SEEN = "seen.json"  # in an attempt's folder: how it ended, as the cluster saw it
 PREVIOUS_END = "JOB_PREVIOUS_END"  # environment variable: how this very job ended before it was started again
 _OUT_OF_MEMORY = MemoryRunOutError.cause
@@ -136,12 +137,13 @@ def no_progress() -> NoProgressError:
 
 
 def newest_images(folder: StageFolder) -> int:
-    """Images of the newest checkpoint, by its name alone; 0 without one."""
+    """Images of the newest checkpoint, by its name alone, or batches that were sampled; 0 where nothing is kept."""
     try:
         names = os.listdir(folder.checkpoints)
     except OSError:
         return 0
-    return max((int(name) for name in names if name.isdigit()), default=0)
+    sampled = len(list((folder.checkpoints / SAMPLES).glob("*/[!.]*")))
+    return max((int(name) for name in names if name.isdigit()), default=sampled)
 
 
 def beginning(folder: StageFolder, attempt: int) -> tuple[int | None, int | None]:

@@ -11,6 +11,7 @@ import torch
 
 from tokscale.record import Record
 from tokscale.stage import StageFolder
+from tokscale.stages.attempts import newest_images
 from tokscale.training.loop import Setting
 
 
@@ -46,7 +47,7 @@ class Context(Setting):
         """How many images to measure at once: as usual, or fewer where memory is short; which is kept for the next
         attempt. What is measured must not depend on it."""
         size = min(usual, self.runtime.micro_batch or usual)
-        self.begin(0, size)
+        self.begin(newest_images(self.folder), size)
         return size
 
 

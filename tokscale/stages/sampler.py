@@ -17,9 +17,10 @@ from tokscale.metrics.seen import Seen
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.probes import AutoregressiveProbe, DiffusionProbe, Probe, sample, sample_diffusion, sampling_noise
 from tokscale.record import write_atomically
+from tokscale.stages.attempts import SAMPLES
 from tokscale.stages.context import Context
 
-_KEPT = "samples"
+_LATENTS = "latents"
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class Sampler:
         if isinstance(self.probe, AutoregressiveProbe):
             return sample(self.probe, labels, cfg_scale=scale, cfg_start=self.config.cfg_start,
                           temperature=self.config.temperature, generator=generator)  # fmt: skip
-        path = self.context.folder.checkpoints / _KEPT / f"cfg{scale:.10g}" / f"{number:06d}.safetensors"
+        path = self.context.folder.checkpoints / SAMPLES / f"cfg{scale:.10g}" / f"{number:06d}.safetensors"
         shape = (len(labels), self.probe.spec.tokens, self.probe.spec.dim)
         kept = _kept(path, shape)
         if kept is None:
             kept = self._diffused(self.probe, scale, number, labels).cpu()
-            write_atomically(path, save({_KEPT: kept}))
+            write_atomically(path, save({_LATENTS: kept}))
         return kept.to(labels.device)
 
     def _diffused(self, probe: DiffusionProbe, scale: float, number: int, labels: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class Sampler:
 def _kept(path: Path, shape: tuple[int, ...]) -> Tensor | None:
     """What an earlier attempt kept of a batch; None where it is not there, or not whole."""
     try:
-        found = load_file(path)[_KEPT]
+        found = load_file(path)[_LATENTS]
     except (OSError, SafetensorError, KeyError):
         return None
     return found if found.shape == shape else None

@@ -97,6 +97,16 @@ def test_gradients_are_clipped_to_the_norm_that_was_asked_for(small_spec, tmp_pa
     assert norms[0][-1] != norms[1][-1]
 
 
+def of_kl(spec, probe, generation=""):
+    """Leave the sweep its continuous tokenizer, with another probe."""
+    text = (
+        spec.read_text()
+        .replace("probe: {", f"probe: {{{probe}")
+        .replace("batch_size: 40}", f"batch_size: 40{generation}}}")
+    )
+    spec.write_text("\n".join(line for line in text.splitlines() if "fsq" not in line and "vq" not in line))
+
+
 class StopAfter(callbacks.Budget):
     """Sends this process the signal that a cluster sends, after a number of steps."""
 
@@ -108,8 +118,14 @@ class StopAfter(callbacks.Budget):
             signal.raise_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize(("number", "kind"), [(0, "tokenizer"), (2, "tokenizer"), (0, "probe")], ids=["kl", "vq", "ar"])
-def test_resuming_gives_the_bits_of_an_unbroken_run(small_spec, tmp_path, monkeypatch, number, kind):
+@pytest.mark.parametrize(
+    ("number", "kind", "probe"),
+    [(0, "tokenizer", ""), (2, "tokenizer", ""), (0, "probe", ""), (0, "probe", "kind: diffusion, ")],
+    ids=["kl", "vq", "ar", "diffusion"],
+)
+def test_resuming_gives_the_bits_of_an_unbroken_run(small_spec, tmp_path, monkeypatch, number, kind, probe):
+    if probe:
+        of_kl(small_spec, probe)
     store, unbroken = prepared(small_spec, tmp_path / "unbroken", number)
     _, broken = prepared(small_spec, tmp_path / "broken", number)
     needed = ("tokenizer", "latents", "probe")[: 1 if kind == "tokenizer" else 3]

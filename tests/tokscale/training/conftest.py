@@ -11,7 +11,13 @@ from tokscale.stages import run
 
 # Layouts differ in the order of sums. Adam makes of the difference, for a gradient near zero, up to a step's length.
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-CASES = {"kl": (0, "tokenizer"), "fsq": (1, "tokenizer"), "vq": (2, "tokenizer"), "probe": (0, "probe")}
+CASES = {
+    "kl": (0, "tokenizer"),
+    "fsq": (1, "tokenizer"),
+    "vq": (2, "tokenizer"),
+    "probe": (0, "probe"),
+    "diffusion": (0, "probe"),
+}
 CHANGES = {
     "images: 640,": "images: 160,",
     "images: 320,": "images: 160,",
@@ -30,6 +36,9 @@ def prepared(small_spec, tmp_path):
     small_spec.write_text(text)
 
     def prepare(name, case="kl"):
+        if case == "diffusion":  # of the continuous tokenizer alone
+            lines = text.replace("size: pico, dropout: 0", "kind: diffusion, size: pico").splitlines()
+            small_spec.write_text("\n".join(line for line in lines if "fsq" not in line and "vq" not in line))
         number, kind = CASES[case]
         trial = expand(*load_spec(small_spec))[number]
         store = Store(tmp_path / name)

@@ -17,7 +17,7 @@ def progress(folder):
     return [json.loads(line) for line in folder.progress.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("case", ["kl", "vq", "probe"])
+@pytest.mark.parametrize("case", ["kl", "vq", "probe", "diffusion"])
 def test_two_ranks_give_the_weights_and_losses_of_one_process(prepared, assert_close, case):
     alone, together = prepared("alone", case), prepared("together", case)
     run(str(alone.path), progress_seconds=0.0)

@@ -20,7 +20,7 @@ from tokscale.training.optimization import transformer_blocks
 from tokscale.training.sharding import clip_gradients
 
 
-@pytest.mark.parametrize("case", ["vq", "probe"])
+@pytest.mark.parametrize("case", ["vq", "probe", "diffusion"])
 def test_two_ranks_that_share_out_the_blocks_give_the_weights_of_one_process(prepared, assert_close, case):
     alone, together = prepared("alone", case), prepared("together", case)
     run(str(alone.path))
