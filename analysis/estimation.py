@@ -17,6 +17,7 @@ from analysis.gathering import gathered, ungathered
 from analysis.laws import Law
 from analysis.outliers import outliers
 from analysis.points import average_seeds, check_mixture, without_repeats
+from analysis.shared import counted_once
 from analysis.solver import Problem, Solution, problem, solve
 from analysis.table import Array, Points, numeric_points
 from tokscale.errors import TableError
@@ -56,6 +57,8 @@ def points_for(table: pd.DataFrame, laws: Sequence[Law], asked: Request, group: 
     """
     positive = asked.names if len(laws) == 1 and laws[0].needs_positive_y else asked.x
     table, repeats = without_repeats(table)
+    table, shared = counted_once(table, (*asked.names, asked.weights))
+    repeats += shared
     raw = numeric_points(table, asked.x, asked.y, positive=positive, group=group, weight=asked.weights)
     notes = repeats + check_mixture(table.loc[raw.rows], asked.names)
     scales = {

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis.points import average_seeds, without_repeats
 from analysis.questions.measures import comparable
+from analysis.shared import counted_once
 from analysis.table import column, numeric_points, select
 from tokscale.errors import TableError
 
@@ -45,6 +46,8 @@ def configurations(
     if len({*x, y}) <= len(x):
         raise TableError("a column is named twice in one question", given=", ".join((*x, y)))
     rows, repeats = without_repeats(chosen(table, where, (*x, y)))
+    rows, shared = counted_once(rows, (*x, y))
+    repeats += shared
     points = numeric_points(rows, x, y, positive=(*x, y) if relative else x)
     mixed = comparable(rows.loc[points.rows], (*x, y)) if compare else []
     if relative:

@@ -11,6 +11,7 @@ from analysis.figures import Series, split
 from analysis.figures.series import finite
 from analysis.fitting import Fit, fit
 from analysis.points import measured_against
+from analysis.shared import counted_once
 from analysis.style import axis_label, is_frechet
 from tokscale.errors import TableError
 
@@ -58,6 +59,7 @@ SEPARATE = (
     "encoder",
     "decoder",
     "training.images",
+    "probe.kind",
     "probe.size.width",
     "probe.size.depth",
 )
@@ -105,7 +107,11 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
     if points.empty:
         return Answer(question, ())
     # Across the plane the question is one of bottleneck kinds; decoders of one kind are pooled there.
-    by = varying(points, ("dataset", "data.resolution", "bottleneck") if question.kind == ANY else SEPARATE)
+    separate = ("dataset", "data.resolution", "bottleneck") if question.kind == ANY else SEPARATE
+    if question.section == "reconstruction":  # a tokenizer's own, whatever probes stand on it
+        separate = tuple(name for name in separate if not name.startswith("probe."))
+        points, _ = counted_once(points, (question.x, question.y))
+    by = varying(points, separate)
     if is_frechet(question.y):  # different features or reference sets are different measures
         points, against = measured_against(points, question.y)
         by += varying(points, ("features", against))
