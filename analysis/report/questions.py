@@ -107,7 +107,7 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
     if points.empty:
         return Answer(question, ())
     # Across the plane the question is one of bottleneck kinds; decoders of one kind are pooled there.
-    separate = ("dataset", "data.resolution", "bottleneck") if question.kind == ANY else SEPARATE
+    separate: tuple[str, ...] = ("dataset", "data.resolution", "bottleneck") if question.kind == ANY else SEPARATE
     if question.section == "reconstruction":  # a tokenizer's own, whatever probes stand on it
         separate = tuple(name for name in separate if not name.startswith("probe."))
         points, _ = counted_once(points, (question.x, question.y))
