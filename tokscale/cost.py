@@ -187,10 +187,10 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * training_images(probe.training)
     fixed = trained_bytes(params, probe.training)
     blocks, block = probe_blocks(probe)
-    shared, disk = trained_bytes(blocks, probe.training), checkpointed_bytes(params)
-    if isinstance(probe, DiffusionProbe):  # the average over its weights
-        fixed, shared, disk = fixed + 4 * params, shared + 4 * blocks, disk + 3 * 4 * params
-    return StageCost(flops, fixed, each, probe.training.batch_size, disk, shared, 4 * block)
+    averaged = 4 if isinstance(probe, DiffusionProbe) else 0  # bytes of each weight's average
+    return StageCost(flops, fixed + averaged * params, each, probe.training.batch_size,
+                     checkpointed_bytes(params, averaged * params),
+                     trained_bytes(blocks, probe.training) + averaged * blocks, 4 * block)  # fmt: skip
 
 
 def _generation_stage(trial: TrialConfig) -> StageCost:
