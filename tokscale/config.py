@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, Tag, model_validator
+from pydantic import Field, model_validator
 
+from tokscale.data_config import (
+    DataConfig,
+    ImageFolderData,
+    ProceduralData,
+    ProceduralVideoData,
+    ShardsData,
+    VideoFolderData,
+)
 from tokscale.fields import (
     MIN_EXTRAPOLATED,
     MIN_MEASURED,
@@ -22,7 +30,6 @@ from tokscale.fields import (
     Positive,
     ReferenceSet,
     Seed,
-    kind_of,
     parse_count,
 )
 from tokscale.finetune_config import DecoderFinetuneConfig
@@ -70,6 +77,7 @@ from tokscale.tokenizer_config import (
     VitSize,
     VitTokenizer,
     VQBottleneck,
+    check_three_axes,
 )
 from tokscale.training_config import (
     AveragedTraining,
@@ -121,6 +129,7 @@ __all__ = [
     "ProbeConfig",
     "ProbeTrainingConfig",
     "ProceduralData",
+    "ProceduralVideoData",
     "R1Penalty",
     "RandomVggLoss",
     "Seed",
@@ -134,59 +143,12 @@ __all__ = [
     "TrialConfig",
     "TrialSections",
     "VQBottleneck",
+    "VideoFolderData",
     "VitSize",
     "VitTokenizer",
     "parse_count",
     "stand_in_teacher",
     "used",
-]
-
-
-# --- data ---
-
-
-class ProceduralData(Config):
-    """Dead-leaves images, endless and class-conditional, made as they are needed; a pure function of seed and index."""
-
-    kind: Literal["procedural"] = "procedural"
-    resolution: Annotated[int, Field(ge=16, le=4096)] = 32
-    classes: Annotated[int, Field(ge=1, le=10)] = 10
-    seed: Seed = 0
-    validation_images: Measured = Field(default=1024, json_schema_extra={"validation_only": True})
-
-
-class ImageFolderData(Config):
-    """Photographs in class folders, with train/ and val/ below the root or a split by hash of the file's path."""
-
-    kind: Literal["image_folder"]
-    root: str
-    resolution: Annotated[int, Field(ge=16, le=4096)] = 256
-    validation_root: str | None = None
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    validation_images: Measured | None = Field(default=None, json_schema_extra={"validation_only": True})
-    crop: Literal["random", "center"] = "random"
-    flip: bool = True
-    seed: Seed = 0
-
-
-class ShardsData(Config):
-    """Photographs in WebDataset tar shards: ``pattern`` is a glob, braces such as {000..127} are expanded."""
-
-    kind: Literal["shards"]
-    pattern: str
-    validation_pattern: str
-    resolution: Annotated[int, Field(ge=16, le=4096)] = 256
-    validation_images: Measured | None = Field(default=None, json_schema_extra={"validation_only": True})
-    crop: Literal["random", "center"] = "random"
-    flip: bool = True
-    seed: Seed = 0
-
-
-DataConfig = Annotated[
-    Annotated[ProceduralData, Tag("procedural")]
-    | Annotated[ImageFolderData, Tag("image_folder")]
-    | Annotated[ShardsData, Tag("shards")],
-    kind_of("procedural"),
 ]
 
 
@@ -200,10 +162,17 @@ class EvaluationConfig(Config):
     """network of Fréchet distances: random-conv, a stand-in (rfd, gfd); inception-tf2015, the network of published
     FIDs and Inception scores (rfid, ris, gfid, gis), whose weights are a file: `tokscale weights list`"""
     pictures: Annotated[int, Field(ge=1, le=64)] = 8
+    clip_features: Literal["random-conv3d", "i3d"] = Field(default="random-conv3d", json_schema_extra={"since": "0.2"})
+    """network of Fréchet distances of whole clips: random-conv3d, a stand-in (rfcd, gfcd); i3d, the network of
+    published FVDs (rfvd, gfvd), whose weights are a file. Images have no clips"""
     reference: ReferenceSet = Field(default="validation", json_schema_extra={"since": "0.2"})
     """of reconstructions: validation, the originals; or the path of an .npz in ADM's format"""
     extrapolate: bool = Field(default=False, json_schema_extra={"since": "0.2"})
     """whether the Fréchet distance of samples is also extrapolated to infinitely many (gfid_inf, gfd_inf)"""
+
+
+MIN_I3D_FRAMES = 10
+"""of a clip: fewer leave I3D's last average over time nothing to take"""
 
 
 # --- a trial ---
@@ -235,7 +204,8 @@ class TrialConfig(TrialSections):
 
     def check(self) -> None:
         """Hold sections against one another; an impossible pair raises ``ValueError`` with both values."""
-        self.tokenizer.check(self.data.resolution)
+        self._check_clips()
+        self.tokenizer.check(*self.data.extent)
         self.losses.check(self.data.resolution, self.tokenizer.decoder.depth, getattr(self.data, "classes", None))
         if used(self.losses.shortcut) is not None and not isinstance(self.tokenizer, GigaTokTokenizer):
             raise ValueError("losses.shortcut goes past the transformers of a gigatok tokenizer, and tokenizer.kind is "
@@ -264,10 +234,26 @@ class TrialConfig(TrialSections):
         if self.probe is not None and self.generation is not None:
             self.generation.check(self.probe)
 
+    def _check_clips(self) -> None:
+        """Raise ``ValueError`` for what takes images alone, and is asked to take clips."""
+        if not self.data.clips:
+            return
+        given = f"data.kind {self.data.kind} has clips"
+        if not isinstance(self.tokenizer, VitTokenizer):
+            raise ValueError(f"{given}, and a {self.tokenizer.kind} tokenizer takes images: use tokenizer.kind vit")
+        if used(self.losses.semantic) is not None:
+            raise ValueError(f"{given}, and losses.semantic aligns features of images: its weight must be 0")
+        if self.evaluation.clip_features == "i3d" and self.data.frames < MIN_I3D_FRAMES:
+            raise ValueError(f"evaluation.clip_features i3d sees clips of {MIN_I3D_FRAMES} frames or more, and "
+                             f"data.frames is {self.data.frames}")  # fmt: skip
+        probe, frames = self.probe, self.data.frames // self.tokenizer.tubelet
+        if frames > 1 and isinstance(probe, AutoregressiveProbe) and probe.positions == "rotary":
+            check_three_axes("probe.size", probe.size)
+
     def _check_codes(self) -> None:
         """Raise ``ValueError`` for more codes than training has latents."""
         codes, images = self.tokenizer.bottleneck.codes, self.training.images
-        tokens = self.tokenizer.latent_tokens(self.data.resolution)
+        tokens = self.tokenizer.latent_tokens(*self.data.extent)
         if codes is not None and codes > tokens * images:
             raise ValueError(
                 f"tokenizer.bottleneck has {codes:,} codes, which {images:,} training.images of {tokens} tokens cannot "

@@ -95,16 +95,22 @@ def stage_cost(kind: str, trial: TrialConfig) -> StageCost:
 
 
 def _tokens(trial: TrialConfig) -> int:
-    return trial.tokenizer.latent_tokens(trial.data.resolution)
+    return trial.tokenizer.latent_tokens(*trial.data.extent)
+
+
+def _pixels(trial: TrialConfig) -> int:
+    """Colour values of an image or a clip."""
+    return 3 * trial.data.frames * trial.data.resolution**2
 
 
 def _pictures(trial: TrialConfig) -> int:
-    return trial.evaluation.pictures * 3 * trial.data.resolution**2
+    return trial.evaluation.pictures * _pixels(trial)
 
 
 def _coding(trial: TrialConfig, images: int) -> int:
-    """Bytes for encoding and decoding a batch without gradients."""
-    weights = 4 * tokenizer_params(trial.tokenizer, trial.data.resolution)["tokenizer_params"]
+    """Bytes for encoding and decoding a batch without gradients; of clips, as many frames as there would be images."""
+    images = max(1, images // trial.data.frames)
+    weights = 4 * tokenizer_params(trial.tokenizer, *trial.data.extent)["tokenizer_params"]
     return weights + widest_half(trial, images)
 
 
@@ -134,10 +140,10 @@ def _probe_params(trial: TrialConfig) -> int:
 
 def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     losses, training = loss_sizes(trial), trial.training
-    kept = tokenizer_params(trial.tokenizer, trial.data.resolution)["tokenizer_params"]
+    kept = tokenizer_params(trial.tokenizer, *trial.data.extent)["tokenizer_params"]
     trained = kept + losses.trained_params
     each = size_of_float(training) * (kept_by_tokenizer(trial) + losses.kept)
-    each += 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
+    each += 3 * 4 * _pixels(trial)  # images, patches, reconstructions
     averaged = averaged_bytes(kept, training)
     fixed = trained_bytes(trained, training) + averaged + 4 * losses.frozen_params
     blocks, block = tokenizer_blocks(trial.tokenizer)
@@ -155,13 +161,13 @@ def _watching_flops(trial: TrialConfig) -> float:
         return 0.0
     model, tokens = AutoregressiveProbe(size=probe.size), _tokens(trial)
     held_out = probe.images // 4
-    encoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["encode"] * (probe.images + held_out)
+    encoded = tokenizer_flops(trial.tokenizer, *trial.data.extent)["encode"] * (probe.images + held_out)
     passes = probe_flops(model, trial.tokenizer.bottleneck, tokens) * (3 * probe.epochs * probe.images + held_out)
     return float(training_images(training) // training.probe_every * (encoded + passes))
 
 
 def _reconstruction_stage(trial: TrialConfig) -> StageCost:
-    flops = tokenizer_flops(trial.tokenizer, trial.data.resolution)
+    flops = tokenizer_flops(trial.tokenizer, *trial.data.extent)
     each = flops["encode"] + flops["decode"]
     memory = _coding(trial, _MEASURED_AT_ONCE)
     return StageCost(float(each * _validation_images(trial)), memory, 0, 0, 2 * _pictures(trial))
@@ -174,7 +180,7 @@ def _latents_stage(trial: TrialConfig) -> StageCost:
         each = 2 * numbers.latent_dim * (2 if trial.latents.dtype == "float16" else 4)  # mean and log-variance
     else:
         each = 2 if numbers.codebook_size <= 1 << 16 else 4
-    flops = tokenizer_flops(trial.tokenizer, trial.data.resolution)["encode"] * images
+    flops = tokenizer_flops(trial.tokenizer, *trial.data.extent)["encode"] * images
     return StageCost(float(flops), _coding(trial, _MEASURED_AT_ONCE), 0, 0, images * (_tokens(trial) * each + 4))
 
 
@@ -197,7 +203,7 @@ def _generation_stage(trial: TrialConfig) -> StageCost:
     generation, tokens = trial.generation, _tokens(trial)
     assert generation is not None, "a trial without generation has no generation stage"
     images = sampled_images(generation)
-    decoded = tokenizer_flops(trial.tokenizer, trial.data.resolution)["decode"]
+    decoded = tokenizer_flops(trial.tokenizer, *trial.data.extent)["decode"]
     memory = 4 * _probe_params(trial) + sampling_bytes(trial, tokens) + _coding(trial, generation.batch_size)
     flops = sampling_flops(trial, tokens) + images * decoded
     disk = _pictures(trial) * (1 + len(generation.cfg_scales or ())) + kept_samples_bytes(trial, tokens)
@@ -210,7 +216,7 @@ def _linear_probe_stage(trial: TrialConfig) -> StageCost:
     assert probe is not None, "a trial without a probe has no linear_probe stage"
     assert config is not None, "a trial without linear_probe has no such stage"
     images = config.images + _validation_images(trial)
-    each = tokenizer_flops(tokenizer, trial.data.resolution)["encode"]
+    each = tokenizer_flops(tokenizer, *trial.data.extent)["encode"]
     each += probe_feature_flops(probe, tokenizer.bottleneck, _tokens(trial))
     widths = probe.size.width + bottleneck_numbers(tokenizer.bottleneck).latent_dim  # of both kinds of features
     classified = 3 * 2 * widths * (classes_of(trial) or ASSUMED_CLASSES) * config.epochs * config.images
@@ -242,9 +248,9 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
     who has opened them.
     """
     sizes: dict[str, int | float] = {
-        **tokenizer_params(trial.tokenizer, trial.data.resolution),
+        **tokenizer_params(trial.tokenizer, *trial.data.extent),
         "training_only_params": loss_sizes(trial).trained_params,
-        **bottleneck_sizes(trial.tokenizer, trial.data.resolution),
+        **bottleneck_sizes(trial.tokenizer, *trial.data.extent),
         "train_images": training_images(trial.training),
         "train_flops": tokenizer_training_flops(trial),
     }

@@ -87,20 +87,20 @@ def bottleneck_numbers(config: BottleneckConfig) -> BottleneckNumbers:
     return _BOTTLENECKS[type(config)](config)
 
 
-def bottleneck_sizes(config: TokenizerConfig, resolution: int) -> dict[str, int | float]:
+def bottleneck_sizes(config: TokenizerConfig, resolution: int, frames: int = 1) -> dict[str, int | float]:
     """The results table's columns about the bottleneck: L, c, E = L x c, pixels per float, and bits and K of codes.
 
-    ``pixels_per_float`` is H x W x 3 / E (ViTok 2.2); ``bottleneck_bits`` = L log2 K and ``codebook_size`` are there
-    for discrete bottlenecks only.
+    ``pixels_per_float`` is T x H x W x 3 / E (ViTok 2.2); ``bottleneck_bits`` = L log2 K and ``codebook_size`` are
+    there for discrete bottlenecks only.
     """
     numbers = bottleneck_numbers(config.bottleneck)
-    tokens = config.latent_tokens(resolution)
+    tokens = config.latent_tokens(resolution, frames)
     floats = tokens * numbers.latent_dim
     sizes: dict[str, int | float] = {
         "bottleneck_tokens": tokens,
         "bottleneck_channels": numbers.latent_dim,
         "bottleneck_floats": floats,
-        "pixels_per_float": 3 * resolution**2 / floats,
+        "pixels_per_float": 3 * frames * resolution**2 / floats,
     }
     if numbers.codebook_size is not None:
         sizes["bottleneck_bits"] = tokens * math.log2(numbers.codebook_size)
@@ -141,15 +141,15 @@ def half_blocks(config: TokenizerConfig, half: TransformerSize) -> tuple[int, in
     return half.depth * block, block
 
 
-def tokenizer_params(config: TokenizerConfig, resolution: int = 256) -> dict[str, int]:
+def tokenizer_params(config: TokenizerConfig, resolution: int = 256, frames: int = 1) -> dict[str, int]:
     """Parameters of a tokenizer by the results table's columns; exactly those of the module built from the config.
 
     The linear layer to the bottleneck belongs to the encoder, the one from the latents to the decoder; a codebook
-    counts in ``tokenizer_params`` only, and what the losses bring along is not here. The resolution matters where
-    position embeddings are learned, in GigaTok's tokenizers.
+    counts in ``tokenizer_params`` only, and what the losses bring along is not here. Resolution and frames matter where
+    position embeddings are learned, as in GigaTok's tokenizers.
     """
     if isinstance(config, VitTokenizer):
-        encoder, decoder = _vit_tokenizer_params(config)
+        encoder, decoder = _vit_tokenizer_params(config, config.latent_tokens(resolution, frames))
     else:
         halves = gigatok_halves_of(config, resolution)
         encoder, decoder = halves.encoder.params, halves.decoder.params
@@ -161,12 +161,17 @@ def tokenizer_params(config: TokenizerConfig, resolution: int = 256) -> dict[str
     }
 
 
-def _vit_tokenizer_params(config: VitTokenizer) -> tuple[int, int]:
-    numbers, pixels = bottleneck_numbers(config.bottleneck), 3 * config.patch**2
+def _tubelet_pixels(config: VitTokenizer) -> int:
+    return 3 * config.tubelet * config.patch**2
+
+
+def _vit_tokenizer_params(config: VitTokenizer, tokens: int) -> tuple[int, int]:
+    numbers, pixels = bottleneck_numbers(config.bottleneck), _tubelet_pixels(config)
     wide, deep = config.encoder.width, config.decoder.width
+    places = tokens if config.positions == "learned" else 0
     encoder = (pixels + 1) * wide + _vit_params(config.encoder) + (wide + 1) * numbers.encoder_channels
     decoder = (numbers.latent_dim + 1) * deep + _vit_params(config.decoder) + (deep + 1) * pixels
-    return encoder, decoder
+    return encoder + places * wide, decoder + places * deep
 
 
 def gigatok_halves_of(config: GigaTokTokenizer, resolution: int) -> Halves:
@@ -179,19 +184,20 @@ def _transformer_flops(size: TransformerSize, hidden: int, tokens: int) -> int:
     return size.depth * (2 * tokens * _matrices(size.width, hidden) + 4 * tokens * tokens * size.width)
 
 
-def tokenizer_flops(config: TokenizerConfig, resolution: int) -> dict[str, int]:
-    """FLOPs of one image's forward pass, ``encode`` (with a codebook's look-up) and ``decode``."""
+def tokenizer_flops(config: TokenizerConfig, resolution: int, frames: int = 1) -> dict[str, int]:
+    """FLOPs of one image's or clip's forward pass, ``encode`` (with a codebook's look-up) and ``decode``."""
+    tokens = config.latent_tokens(resolution, frames)
     if isinstance(config, VitTokenizer):
-        encode, decode = _vit_tokenizer_flops(config, resolution)
+        encode, decode = _vit_tokenizer_flops(config, tokens)
     else:
         halves = gigatok_halves_of(config, resolution)
         encode, decode = halves.encoder.flops, halves.decoder.flops
-    return {"encode": encode + _look_up_flops(config, resolution), "decode": decode}
+    return {"encode": encode + _look_up_flops(config, tokens), "decode": decode}
 
 
-def _vit_tokenizer_flops(config: VitTokenizer, resolution: int) -> tuple[int, int]:
-    numbers, pixels = bottleneck_numbers(config.bottleneck), 3 * config.patch**2
-    tokens, wide, deep = config.latent_tokens(resolution), config.encoder.width, config.decoder.width
+def _vit_tokenizer_flops(config: VitTokenizer, tokens: int) -> tuple[int, int]:
+    numbers, pixels = bottleneck_numbers(config.bottleneck), _tubelet_pixels(config)
+    wide, deep = config.encoder.width, config.decoder.width
     encode = _transformer_flops(config.encoder, vit_mlp_width(wide), tokens)
     decode = _transformer_flops(config.decoder, vit_mlp_width(deep), tokens)
     return (
@@ -200,20 +206,21 @@ def _vit_tokenizer_flops(config: VitTokenizer, resolution: int) -> tuple[int, in
     )
 
 
-def _look_up_flops(config: TokenizerConfig, resolution: int) -> int:
+def _look_up_flops(config: TokenizerConfig, tokens: int) -> int:
     """FLOPs of comparing each latent with the codes that it may become."""
     numbers = bottleneck_numbers(config.bottleneck)
-    return 2 * config.latent_tokens(resolution) * numbers.looked_up * numbers.latent_dim
+    return 2 * tokens * numbers.looked_up * numbers.latent_dim
 
 
-def training_flops(config: TokenizerConfig, resolution: int) -> float:
-    """FLOPs of one image's training step: three forward passes, but a codebook's look-up has no backward pass.
+def training_flops(config: TokenizerConfig, resolution: int, frames: int = 1) -> float:
+    """FLOPs of a training step, of one image or clip: three forward passes, but a codebook's look-up has no backward
+    pass.
 
     An entropy loss comes on top. Networks that stand beside the tokenizer for its losses are not here:
     ``tokscale.loss_formulas`` has them.
     """
-    flops, look_up = tokenizer_flops(config, resolution), _look_up_flops(config, resolution)
-    entropy = config.latent_tokens(resolution) * bottleneck_numbers(config.bottleneck).entropy_flops
+    flops, tokens = tokenizer_flops(config, resolution, frames), config.latent_tokens(resolution, frames)
+    look_up, entropy = _look_up_flops(config, tokens), tokens * bottleneck_numbers(config.bottleneck).entropy_flops
     return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up + entropy
 
 

@@ -74,10 +74,12 @@ class LossCosts(NamedTuple):
         return self.alignment_params + self.discriminator_params
 
 
-def loss_costs(losses: LossesConfig, decoder_width: int, cells: int, resolution: int, classes: int) -> LossCosts:
+def loss_costs(
+    losses: LossesConfig, decoder_width: int, cells: int, resolution: int, classes: int, frames: int = 1
+) -> LossCosts:
     """What losses beyond pixels and bottleneck cost, for a decoder of ``cells`` tokens of this width.
 
-    ``classes`` of the data count in a stand-in teacher's last layer.
+    ``classes`` of the data count in a stand-in teacher's last layer. Each of a clip's ``frames`` is seen by itself.
     """
     perceptual, gan, semantic = used(losses.perceptual), used(losses.gan), used(losses.semantic)
     seeing = distance_network(PERCEPTUAL[perceptual.kind], resolution) if perceptual else Tally()
@@ -85,15 +87,15 @@ def loss_costs(losses: LossesConfig, decoder_width: int, cells: int, resolution:
     teacher = teacher_tally(semantic, resolution, classes) if semantic else Tally()
     aligned = alignment(decoder_width, cells, teacher_width(semantic)) if semantic else Tally()
     return LossCosts(
-        always=float(PASSES_BESIDE * (seeing.flops + aligned.flops) + teacher.flops),
-        adversarial=float(PASSES_ADVERSARIAL * judge.flops),
-        penalty=float(PASSES_PENALTY * judge.flops),
+        always=float(PASSES_BESIDE * (frames * seeing.flops + aligned.flops) + teacher.flops),
+        adversarial=float(PASSES_ADVERSARIAL * frames * judge.flops),
+        penalty=float(PASSES_PENALTY * frames * judge.flops),
         alignment_params=aligned.params,
         discriminator_params=judge.params,
         frozen_params=seeing.params + teacher.params,
         # of the reconstruction by the frozen network, of image and reconstruction by the discriminator; a penalty alone
         # keeps its forward pass, its gradient, and what goes back through both
-        kept=seeing.kept + (3 if gan and used(gan.r1) else 2) * judge.kept + aligned.kept,
+        kept=frames * (seeing.kept + (3 if gan and used(gan.r1) else 2) * judge.kept) + aligned.kept,
     )
 
 

@@ -48,6 +48,13 @@ def _named(family: str) -> BeforeValidator:
     return BeforeValidator(resolve)
 
 
+def check_three_axes(part: str, size: TransformerSize) -> None:
+    """Raise ``ValueError`` for heads too narrow for rotary positions in time, rows and columns."""
+    if size.width // size.heads < 8:
+        raise ValueError(f"{part}: a head of {size.width // size.heads} channels cannot carry 3D rotary positions: "
+                         "it must have 8 or more")  # fmt: skip
+
+
 VitSize = Annotated[TransformerSize, AfterValidator(_turnable), _named("vit")]
 GptSize = Annotated[TransformerSize, AfterValidator(_turnable), _named("gpt")]
 DitSize = Annotated[TransformerSize, AfterValidator(_turnable), _named("dit")]
@@ -135,6 +142,8 @@ BottleneckConfig = Annotated[
 
 # --- tokenizers ---
 
+Positions = Literal["rotary", "rotary_1d", "sincos", "learned", "none"]
+
 
 class VitTokenizer(Config):
     """ViTok: patches -> ViT encoder -> bottleneck -> ViT decoder -> pixels; the two sizes are independent."""
@@ -144,15 +153,26 @@ class VitTokenizer(Config):
     decoder: VitSize = Field(default="B", validate_default=True)
     patch: Natural = 16
     bottleneck: BottleneckConfig = KLBottleneck()
+    tubelet: Natural = Field(default=1, json_schema_extra={"since": "0.2"})
+    """frames of a token: of clips, it covers tubelet x patch x patch pixels"""
+    positions: Positions = Field(default="rotary", json_schema_extra={"since": "0.2"})
+    """rotary: turned queries and keys, on each axis of the tokens' grid; rotary_1d: by the place in raster order, as in
+    ViTok's code; sincos: fixed sines and cosines of each axis, added; learned: an embedding of each place, added, at
+    one size of images; none"""
 
-    def latent_tokens(self, resolution: int) -> int:
-        """Latent tokens of a square image of this many pixels a side."""
-        return (resolution // self.patch) ** 2
+    def latent_tokens(self, resolution: int, frames: int = 1) -> int:
+        """Latent tokens L = (T/q)(H/p)(W/p) of a square image of this many pixels a side, or of a clip (ViTok 2.2)."""
+        return (frames // self.tubelet) * (resolution // self.patch) ** 2
 
-    def check(self, resolution: int) -> None:
-        """Raise ``ValueError`` when images of this resolution cannot be tokenized."""
+    def check(self, resolution: int, frames: int = 1) -> None:
+        """Raise ``ValueError`` when images of this resolution, or clips of so many frames, cannot be tokenized."""
         if resolution % self.patch:
             raise ValueError(f"tokenizer.patch {self.patch} does not divide data.resolution {resolution}")
+        if frames % self.tubelet:
+            raise ValueError(f"tokenizer.tubelet {self.tubelet} does not divide data.frames {frames} (an image has 1)")
+        if frames > self.tubelet and self.positions == "rotary":
+            for part, size in (("tokenizer.encoder", self.encoder), ("tokenizer.decoder", self.decoder)):
+                check_three_axes(part, size)
 
 
 class ConvolutionSize(Config):
@@ -197,7 +217,7 @@ class GigaTokTokenizer(Config):
     bottleneck: BottleneckConfig = VQBottleneck(kind="vq")
     convolution: ConvolutionSize = Field(default=ConvolutionSize(), json_schema_extra={"since": "0.2"})
 
-    def latent_tokens(self, resolution: int) -> int:
+    def latent_tokens(self, resolution: int, frames: int = 1) -> int:
         """Latent tokens of an image, the same at any resolution."""
         return self.tokens
 
@@ -205,8 +225,8 @@ class GigaTokTokenizer(Config):
         """Cells of the feature map of a square image of this many pixels a side."""
         return (resolution // self.convolution.downsampling) ** 2
 
-    def check(self, resolution: int) -> None:
-        """Raise ``ValueError`` when images of this resolution cannot be tokenized."""
+    def check(self, resolution: int, frames: int = 1) -> None:
+        """Raise ``ValueError`` when images of this resolution cannot be tokenized; of clips, trials know."""
         downsampling = self.convolution.downsampling
         if resolution % downsampling:
             raise ValueError(

@@ -55,10 +55,13 @@ def finetuning(data: DataConfig, tokenizer: TokenizerConfig, config: DecoderFine
 
 def loss_sizes(trial: Trained) -> LossCosts:
     """What stands beside a tokenizer while it trains."""
-    tokenizer, resolution = trial.tokenizer, trial.data.resolution
-    cells = tokenizer.latent_tokens(resolution) if isinstance(tokenizer, VitTokenizer) else tokenizer.cells(resolution)
+    tokenizer, (resolution, frames) = trial.tokenizer, trial.data.extent
+    if isinstance(tokenizer, VitTokenizer):
+        cells = tokenizer.latent_tokens(resolution, frames)
+    else:
+        cells = tokenizer.cells(resolution)
     classes = classes_of(trial) or ASSUMED_CLASSES
-    costs = loss_costs(trial.losses, tokenizer.decoder.width, cells, resolution, classes)
+    costs = loss_costs(trial.losses, tokenizer.decoder.width, cells, resolution, classes, frames)
     return costs._replace(kept=costs.kept + _shortcut(trial).kept)
 
 
@@ -75,13 +78,13 @@ def tokenizer_training_flops(trial: Trained) -> float:
     images, shortcut = training_images(trial.training), used(trial.losses.shortcut)
     batch = trial.training.batch_size
     helped = 0 if shortcut is None else min(images, -(-shortcut.until // batch) * batch)
-    each = training_flops(trial.tokenizer, trial.data.resolution)
+    each = training_flops(trial.tokenizer, *trial.data.extent)
     return images * each + _flops_beside(trial) + helped * 3.0 * _shortcut(trial).flops
 
 
 def finetuning_flops(finetuning: Trained) -> float:
     """FLOPs of a decoder's whole training: the encoder's forward pass and three of the decoder, and what is beside."""
-    flops = tokenizer_flops(finetuning.tokenizer, finetuning.data.resolution)
+    flops = tokenizer_flops(finetuning.tokenizer, *finetuning.data.extent)
     images = training_images(finetuning.training)
     return images * (flops["encode"] + 3.0 * flops["decode"]) + _flops_beside(finetuning)
 

@@ -31,14 +31,18 @@ _LAYERS = (0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 3)
 _BACKGROUND_SHARE = 2  # of the layers' shares, to what lies below all leaves
 _MEAN_SQUARED_RADIUS = math.log(2) / 6  # in cells, of radii between 1/4 and 1/2 with density r^-3
 _FINEST_CELL = 2  # pixels
-_SPEED = 0.25  # sides per unit of time, of the fastest layer
+MOVING = len(_LAYERS) + 1
+"""what can be shifted by itself: the layers, and the texture on their leaves"""
 _CHUNK, _BAND = 2**18, 2**15  # pixels painted together; pixels in one pass, so that the buffers stay in cache
 _COLOUR, _LIGHT, _TINT, _TEXTURE = 0.17, 0.30, 0.10, 0.10  # of the range [0, 1]
 
 
 @dataclass(frozen=True)
 class Style:
-    """What the images of one class share: hue and angles in degrees, the texture's wavelength in sides of the image."""
+    """What the images of one class share: hue and angles in degrees, the texture's wavelength in sides of the image.
+
+    The hue is also the direction in which leaves move, where they do: from the right, clockwise.
+    """
 
     name: str
     hue: float
@@ -58,6 +62,8 @@ class Style:
             "tangent": math.tan(math.radians(self.spread) / 2),
             "cover": SHAPES[self.shape].area(self.aspect) * _MEAN_SQUARED_RADIUS,
             "frequency": 1 / self.wavelength,
+            "heading_cos": math.cos(math.radians(self.hue)),
+            "heading_sin": math.sin(math.radians(self.hue)),
         }
         for number, channel in enumerate("rgb"):
             phase = math.radians(self.hue - 120 * number)
@@ -107,10 +113,11 @@ def scenes(seed: int, split: str, indices: Integers, classes: int) -> Scenes:
     return Scenes(hash64(seed, int.from_bytes(split.encode(), "big"), indices), indices % classes)
 
 
-def render(which: Scenes, resolution: int, time: float = 0.0) -> NDArray[np.uint8]:
+def render(which: Scenes, resolution: int, shifts: Floats | None = None) -> NDArray[np.uint8]:
     """Pictures (b, 3, h, w) of the scenes, h = w = ``resolution``.
 
-    With time every layer drifts at a constant velocity of its own, up to a quarter of a side per unit of time.
+    ``shifts`` (b, ``MOVING``, 2) say how far each layer and, last, the texture are from where they were made: to the
+    right and down, in sides of the image.
     """
     images = np.empty((len(which), 3, resolution, resolution), np.uint8)
     shapes = np.array([style.shape for style in STYLES])[which.labels]
@@ -119,11 +126,12 @@ def render(which: Scenes, resolution: int, time: float = 0.0) -> NDArray[np.uint
         members = np.flatnonzero(shapes == name)
         for start in range(0, len(members), step):
             rows = members[start : start + step]
-            images[rows] = _shade(which[rows], _paint(which[rows], shape, resolution, time))
+            moved = None if shifts is None else shifts[rows]
+            images[rows] = _shade(which[rows], _paint(which[rows], shape, resolution, moved), moved)
     return images
 
 
-def _paint(which: Scenes, shape: Shape, resolution: int, time: float) -> Floats:
+def _paint(which: Scenes, shape: Shape, resolution: int, shifts: Floats | None) -> Floats:
     """Light and tint (2, b, h, w) of every pixel, in [-1, 1], of scenes whose leaves have the same shape."""
     rows = len(which) * resolution
     canvas = np.empty((2, len(which), resolution, resolution), np.float32)
@@ -137,7 +145,7 @@ def _paint(which: Scenes, shape: Shape, resolution: int, time: float) -> Floats:
         if resolution < _FINEST_CELL * 2**octave:
             canvas *= 1 - taken * which.number("cover")
             continue
-        tables, cell_rows, heights = _layer(which, shape, resolution, (number, octave), taken, time)
+        tables, cell_rows, heights = _layer(which, shape, resolution, (number, octave), taken, shifts)
         for start in range(0, rows, band):
             here = slice(start, min(start + band, rows))
             fields = buffers[:, : here.stop - start]
@@ -162,7 +170,7 @@ def _cover(planes: Floats, fields: Floats, heights: Floats, shape: Shape) -> Non
 
 
 def _layer(
-    which: Scenes, shape: Shape, resolution: int, layer: tuple[int, int], taken: Floats, time: float
+    which: Scenes, shape: Shape, resolution: int, layer: tuple[int, int], taken: Floats, shifts: Floats | None
 ) -> tuple[list[Floats], Integers, Floats]:
     """A layer's leaves, spread along the columns of the image.
 
@@ -173,11 +181,13 @@ def _layer(
     number, octave = layer
     count, cells = len(which), 2**octave
     key = hash64(which.keys, number)
-    right, down, *velocity = uniforms(key)
+    right, down, *_ = uniforms(key)
+    if shifts is not None:  # what is seen at a place came from where its layer was before
+        right = right - np.float32(cells) * shifts[:, number - 1, 0]
+        down = down - np.float32(cells) * shifts[:, number - 1, 1]
     centres = (np.arange(resolution, dtype=np.float32) + np.float32(0.5)) / np.float32(resolution) * np.float32(cells)
-    drift = np.float32(time * _SPEED * cells)
-    across, first_column = _in_view(centres, right + drift * (2 * velocity[0] - 1))
-    along, first_row = _in_view(centres, down + drift * (2 * velocity[1] - 1))
+    across, first_column = _in_view(centres, right)
+    along, first_row = _in_view(centres, down)
     view = np.arange(cells + 1)
     keys = hash64(key[:, None, None], (first_row + view)[:, :, None], (first_column + view)[:, None, :])
     leaves = _leaves(which, shape, keys, taken, resolution / cells)
@@ -224,10 +234,10 @@ def _turned(which: Scenes, turn: Floats) -> tuple[Floats, Floats]:
     return middle_cos * cos - middle_sin * sin, middle_sin * cos + middle_cos * sin
 
 
-def _shade(which: Scenes, canvas: Floats) -> NDArray[np.uint8]:
+def _shade(which: Scenes, canvas: Floats, shifts: Floats | None) -> NDArray[np.uint8]:
     """Colours (b, 3, h, w) of painted scenes: the class's palette, and its texture on the leaves of high tint."""
     light, tint = canvas
-    texture = _texture(which, light.shape[-1]) * (1 + tint)
+    texture = _texture(which, light.shape[-1], shifts) * (1 + tint)
     texture += np.float32(_LIGHT) * light
     images = np.empty((len(which), 3, *light.shape[1:]), np.uint8)
     for number, channel in enumerate("rgb"):
@@ -239,12 +249,16 @@ def _shade(which: Scenes, canvas: Floats) -> NDArray[np.uint8]:
     return images
 
 
-def _texture(which: Scenes, resolution: int) -> Floats:
+def _texture(which: Scenes, resolution: int, shifts: Floats | None) -> Floats:
     """A grating (b, h, w) at the class's angle and frequency, which fades as its wave comes near two pixels."""
     turn, phase, *_ = uniforms(hash64(which.keys, len(_LAYERS) + 1))
     cos, sin = _turned(which, turn[:, None, None])
     centres = (np.arange(resolution, dtype=np.float32) + np.float32(0.5)) / np.float32(resolution)
     frequency = which.number("frequency")
+    if shifts is not None:
+        right, down = shifts[:, -1, 0, None, None], shifts[:, -1, 1, None, None]
+        phase = phase[:, None, None] - frequency * (cos * right + sin * down)
+        phase = (phase - np.floor(phase))[:, 0, 0]
     wave = cos * frequency * centres[None, None, :] + phase[:, None, None] + sin * frequency * centres[None, :, None]
     wave -= np.floor(wave)
     ramp = np.abs(2 * wave - 1)

@@ -57,6 +57,8 @@ class EncodedImages(ImageSet):
     """
 
     size: int
+    item = "image"
+    """what an item is called in messages"""
 
     def __init__(self, transform: Transform, split: Split, labels: Integers, class_names: list[str], name: str):
         self.transform, self.split, self.name = transform, split, name
@@ -68,6 +70,11 @@ class EncodedImages(ImageSet):
         self.left_out: list[Skipped] = []
         self._bad = torch.zeros(len(labels), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         self._reasons: dict[int, str] = {}
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Of one item, after its colours."""
+        return self.resolution, self.resolution
 
     @abstractmethod
     def path(self, file: int) -> str:
@@ -133,13 +140,17 @@ class EncodedImages(ImageSet):
                 return pixels, file
         raise self._nothing()
 
+    def decoded(self, file: int, draw: list[float] | None) -> Pixels:
+        """Cropped pixels (h, w, c); raises ``OSError`` or ``UnreadableImage``."""
+        return self._crop(decode(self.read(file)), draw)
+
     def _pixels(self, file: int, draw: list[float] | None = None) -> Pixels | None:
         """Cropped pixels (h, w, c), or None for an image that cannot be read."""
         return None if self._bad[file] else self._try(file, draw)
 
     def _try(self, file: int, draw: list[float] | None = None) -> Pixels | None:
         try:
-            return self._crop(decode(self.read(file)), draw)
+            return self.decoded(file, draw)
         except OSError as error:
             self._skip(file, error.strerror or str(error))
         except UnreadableImage as error:
@@ -163,14 +174,14 @@ class EncodedImages(ImageSet):
             _log.warning("skipped %s: %s", self.path(file), reason)
 
     def _collect(self, found: list[tuple[Pixels, int]]) -> Batch:
-        images = np.empty((len(found), 3, self.resolution, self.resolution), np.uint8)
+        images = np.empty((len(found), 3, *self.item_shape), np.uint8)
         for row, (pixels, _) in enumerate(found):
-            images[row] = pixels.transpose(2, 0, 1)
+            images[row] = np.moveaxis(pixels, -1, 0)
         return as_batch(images, self.all_labels[[file for _, file in found]])
 
     def _nothing(self) -> DataError:
         first = self.skipped[0]
         return DataError(
-            f"no {self.split} image of {self.name} can be read", where=first.path, given=first.reason,
-            allowed="at least one readable image",
+            f"no {self.split} {self.item} of {self.name} can be read", where=first.path, given=first.reason,
+            allowed=f"at least one readable {self.item}",
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""``data: {kind: image_folder}``: photographs in class folders."""
+"""``data: {kind: image_folder}``: photographs in class folders; and how any files are found in them and split."""
 
 from __future__ import annotations
 
@@ -11,14 +11,29 @@ from pathlib import Path
 
 import numpy as np
 
-from tokscale.config import ImageFolderData
 from tokscale.data.decoding import ENDINGS
 from tokscale.data.encoded import EncodedImages, refuse_shared
 from tokscale.data.images import Skipped, Split, left_out
+from tokscale.data_config import FolderData
 from tokscale.errors import DataError
 
 _VALIDATION_NAMES = ("val", "validation")
 _NO_CLASS = "."
+
+
+@dataclass(frozen=True)
+class Medium:
+    """What lies in a folder: what it is called in messages, and how its files end."""
+
+    name: str
+    endings: tuple[str, ...]
+
+    @property
+    def article(self) -> str:
+        return "an" if self.name[0] in "aeiou" else "a"
+
+
+IMAGES = Medium("image", ENDINGS)
 
 
 @dataclass(frozen=True)
@@ -47,8 +62,11 @@ class FolderImages(EncodedImages):
     until the class has an image on the side of training.
     """
 
-    def __init__(self, config: ImageFolderData, split: Split):
-        train, validation = _listings(config)
+    medium = IMAGES
+
+    def __init__(self, config: FolderData, split: Split):
+        self.item = self.medium.name
+        train, validation = _listings(config, self.medium)
         names = sorted({*train.classes(), *validation.classes()})
         own = train if split == "train" else validation
         numbers = {name: number for number, name in enumerate(names)}
@@ -79,12 +97,12 @@ def class_of(path: str) -> str:
     return first if slash else _NO_CLASS
 
 
-def _listings(config: ImageFolderData) -> tuple[Listing, Listing]:
+def _listings(config: FolderData, medium: Medium) -> tuple[Listing, Listing]:
     """Images for training and for validation."""
-    train_root, validation_root = _roots(config)
-    train = list_images(train_root)
+    train_root, validation_root = _roots(config, medium)
+    train = list_images(train_root, medium)
     if validation_root is not None:
-        validation = list_images(validation_root)
+        validation = list_images(validation_root, medium)
         refuse_shared(_shared(train, validation), str(validation_root))
         unknown = sorted({*validation.classes()} - {*train.classes()})
         if unknown:
@@ -94,14 +112,14 @@ def _listings(config: ImageFolderData) -> tuple[Listing, Listing]:
                 allowed=f"class folders that also lie in {train_root}",
             )  # fmt: skip
         return train, validation
-    chosen = _held_out(config, train)
+    chosen = _held_out(config, train, medium)
     return (
         replace(train, paths=[path for path in train.paths if path not in chosen], inodes=[]),
         replace(train, paths=[path for path in train.paths if path in chosen], inodes=[]),
     )
 
 
-def _held_out(config: ImageFolderData, listing: Listing) -> set[str]:
+def _held_out(config: FolderData, listing: Listing, medium: Medium) -> set[str]:
     """The paths that the hash gives to validation: at least one, and never all of a class."""
     ranks = {path: _rank(config.seed, path) for path in listing.paths}
     chosen = {path for path, rank in ranks.items() if rank < config.validation_fraction}
@@ -111,10 +129,10 @@ def _held_out(config: ImageFolderData, listing: Listing) -> set[str]:
     shareable = [path for path in ranks if sizes[class_of(path)] > 1]
     if len(chosen) == len(ranks) or not shareable:
         raise DataError(
-            "no images are left for training beside those for validation", where=str(listing.root),
-            given=f"{len(ranks)} images in {len(sizes)} classes, validation_fraction {config.validation_fraction}"
-            + left_out(listing.skipped),
-            allowed="more images of a class, a smaller validation_fraction, or a validation_root",
+            f"no {medium.name}s are left for training beside those for validation", where=str(listing.root),
+            given=f"{len(ranks)} {medium.name}s in {len(sizes)} classes, validation_fraction "
+            f"{config.validation_fraction}" + left_out(listing.skipped),
+            allowed=f"more {medium.name}s of a class, a smaller validation_fraction, or a validation_root",
         )  # fmt: skip
     # A small folder, too, has something to validate on.
     return kept or {min(shareable, key=lambda path: (ranks[path], path))}
@@ -131,17 +149,17 @@ def _shared(train: Listing, validation: Listing) -> list[str]:
     ]
 
 
-def _roots(config: ImageFolderData) -> tuple[Path, Path | None]:
-    root = _existing(config.root, "data.root")
+def _roots(config: FolderData, medium: Medium) -> tuple[Path, Path | None]:
+    root = _existing(config.root, "data.root", medium)
     if config.validation_root is not None:
-        return root, _existing(config.validation_root, "data.validation_root")
+        return root, _existing(config.validation_root, "data.validation_root", medium)
     folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
     found = [name for name in _VALIDATION_NAMES if name in folders]
     if "train" not in folders:
         return root, None
     if len(found) > 1:
         raise DataError(
-            "two folders could be the validation images", where=str(root), given=" and ".join(found),
+            f"two folders could be the validation {medium.name}s", where=str(root), given=" and ".join(found),
             allowed="one of them, or data.validation_root",
         )  # fmt: skip
     if found:
@@ -149,33 +167,34 @@ def _roots(config: ImageFolderData) -> tuple[Path, Path | None]:
     return (root / "train", None) if folders == ["train"] else (root, None)
 
 
-def _existing(folder: str, key: str) -> Path:
+def _existing(folder: str, key: str, medium: Medium) -> Path:
     path = Path(folder).expanduser()
     if not path.is_dir():
         problem = "is a file" if path.exists() else "does not exist"
-        raise DataError(f"the image folder {problem}", where=key, given=folder, allowed="an existing folder")
+        raise DataError(f"the {medium.name} folder {problem}", where=key, given=folder, allowed="an existing folder")
     return path
 
 
-def list_images(root: Path) -> Listing:
-    """All images below a folder; hidden files and other endings are passed over, links are followed but not in circles.
+def list_images(root: Path, medium: Medium = IMAGES) -> Listing:
+    """All images below a folder, or files of another medium.
 
-    Raises ``DataError`` when there are none.
+    Hidden files and other endings are passed over, links are followed but not in circles. Raises ``DataError`` when
+    there are none.
     """
     skipped: list[Skipped] = []
-    found = sorted(_walk(root, "", frozenset(), skipped))
+    found = sorted(_walk(root, "", frozenset(), skipped, medium.endings))
     if not found:
         others = sum(len(files) for _, _, files in os.walk(root))
         raise DataError(
-            "no images found", where=str(root),
-            given=f"{others} files, none of them an image that can be listed" + left_out(skipped),
-            allowed=f"files that end in {', '.join(ENDINGS)} (upper or lower case), in class folders or not",
+            f"no {medium.name}s found", where=str(root),
+            given=f"{others} files, none of them {medium.article} {medium.name} that can be listed" + left_out(skipped),
+            allowed=f"files that end in {', '.join(medium.endings)} (upper or lower case), in class folders or not",
         )  # fmt: skip
     return Listing(root, [path for path, _ in found], [inode for _, inode in found], skipped)
 
 
 def _walk(
-    folder: Path, prefix: str, above: frozenset[tuple[int, int]], skipped: list[Skipped]
+    folder: Path, prefix: str, above: frozenset[tuple[int, int]], skipped: list[Skipped], endings: tuple[str, ...]
 ) -> Iterator[tuple[str, int]]:
     """Path and inode of every image; a million images are listed without a look at each."""
     try:
@@ -193,8 +212,8 @@ def _walk(
             continue
         kind = _kind(entry)
         if kind == "folder":
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {identity}, skipped)
-        elif entry.name.lower().endswith(ENDINGS):
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", above | {identity}, skipped, endings)
+        elif entry.name.lower().endswith(endings):
             if kind == "file":
                 yield prefix + entry.name, entry.stat().st_ino if entry.is_symlink() else entry.inode()
             else:

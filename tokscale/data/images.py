@@ -32,10 +32,14 @@ def left_out(skipped: Sequence[Skipped]) -> str:
 
 
 class ImageSet(ABC):
-    """Labelled square images of one split; ``size`` is None where there is no end of them."""
+    """Labelled square images, or clips, of one split; ``size`` is None where there is no end of them.
+
+    Where a set is of clips, what is said of images (b, 3, h, w) holds of clips (b, 3, t, h, w), t being ``frames``.
+    """
 
     num_classes: int
     resolution: int
+    frames: int = 1
     size: int | None
     class_names: list[str]
 
@@ -68,3 +72,8 @@ class ImageSet(ABC):
 def as_batch(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Batch:
     """Images (b, 3, h, w) and labels (b,) as tensors."""
     return torch.from_numpy(images), torch.from_numpy(labels)
+
+
+def frames_of(images: Tensor) -> Tensor:
+    """The frames (b t, 3, h, w) of clips (b, 3, t, h, w), clip by clip; images (b, 3, h, w) as they are."""
+    return images if images.ndim == 4 else images.transpose(1, 2).flatten(0, 1)

@@ -8,6 +8,7 @@ A folder holds one ``.npy`` file per split and array (``train.indices.npy`` for 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -34,28 +35,32 @@ Batch = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class LatentSpec:
-    """What one image is to a probe: n tokens in raster order on a grid, each a code or a point of R^d.
+    """What one image or clip is to a probe: n tokens in raster order on a grid, each a code or a point of R^d.
 
     ``dim`` is d, the channels of a continuous latent or the dimension of a code; ``codebook_size`` is k, and None for
-    continuous latents. A sequence without rows and columns is a grid of one row.
+    continuous latents. A sequence without rows and columns is a grid of one row, a clip's grid has times before rows.
     """
 
     kind: Literal["discrete", "continuous"]
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     tokens: int
     dim: int
     codebook_size: int | None = None
 
     def __post_init__(self) -> None:
-        rows, columns = self.grid
-        assert rows * columns == self.tokens, f"a grid of {rows} x {columns} does not hold {self.tokens} tokens"
+        assert len(self.grid) in (2, 3), "rows and columns, or times, rows and columns"
+        assert math.prod(self.grid) == self.tokens, f"a grid of {self._sides} does not hold {self.tokens} tokens"
         assert (self.kind == "discrete") == (self.codebook_size is not None), "codes, and only codes, have a codebook"
+
+    @property
+    def _sides(self) -> str:
+        return " x ".join(map(str, self.grid))
 
     @property
     def words(self) -> str:
         """In words, for messages: "64 tokens (8 x 8) of 1024 codes of 4 channels"."""
         what = "" if self.codebook_size is None else f"{self.codebook_size} codes of "
-        return f"{self.tokens} tokens ({self.grid[0]} x {self.grid[1]}) of {what}{self.dim} channels"
+        return f"{self.tokens} tokens ({self._sides}) of {what}{self.dim} channels"
 
     def arrays(self, count: int, dtype: str = "float32") -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
         """Name -> (shape, dtype) of the arrays that hold ``count`` images; ``dtype`` is that of continuous latents."""

@@ -1,4 +1,4 @@
-"""``data: {kind: procedural}``: dead-leaves images without end, made as they are needed."""
+"""``data: {kind: procedural}`` and ``procedural_video``: dead leaves, still or moving, without end, made as needed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import get_worker_info
 
-from tokscale.config import ProceduralData
+from tokscale.config import ProceduralData, ProceduralVideoData
 from tokscale.data.dead_leaves import STYLES, render, scenes
 from tokscale.data.images import Batch, ImageSet, Split, as_batch
+from tokscale.data.moving_leaves import clips
 
 _PIXELS_AT_ONCE = 1 << 18
 
@@ -23,7 +24,7 @@ class ProceduralImages(ImageSet):
     are never cropped or flipped: new ones cost no more, and orientation tells some classes apart.
     """
 
-    def __init__(self, config: ProceduralData, split: Split):
+    def __init__(self, config: ProceduralData | ProceduralVideoData, split: Split):
         self.seed, self.split, self.resolution = config.seed, split, config.resolution
         self.num_classes = config.classes
         self.class_names = [style.name for style in STYLES[: config.classes]]
@@ -39,7 +40,7 @@ class ProceduralImages(ImageSet):
         wanted = np.asarray(indices, np.int64)
         if len(wanted) and (wanted.min() < 0 or (self.size is not None and wanted.max() >= self.size)):
             raise IndexError(f"image {int(wanted.max())} of {self.size}")
-        block = _PIXELS_AT_ONCE // self.resolution**2
+        block = max(1, _PIXELS_AT_ONCE // (self.frames * self.resolution**2))
         consecutive = bool((np.diff(wanted) == 1).all())
         # A worker of a loader makes every n-th batch: the rest of a block would be another's.
         if not consecutive or len(wanted) >= block or get_worker_info() is not None:
@@ -62,3 +63,21 @@ class ProceduralImages(ImageSet):
                 del self._blocks[old]
             self._blocks[number] = self._rendered(np.arange(number * size, (number + 1) * size))
         return self._blocks[number]
+
+
+class ProceduralVideos(ProceduralImages):
+    """Class-conditional moving dead leaves; each clip begins with the procedural image of its index."""
+
+    def __init__(self, config: ProceduralVideoData, split: Split):
+        super().__init__(config, split)
+        self.config, self.frames = config, config.frames
+
+    @property
+    def reference(self) -> str:
+        config = self.config
+        motion = f"{config.frames}f-v{config.speed:g}-p{config.parallax:g}-cut{config.cut_probability:g}"
+        return super().reference.replace("procedural", f"procedural-video-{motion}", 1)
+
+    def _rendered(self, indices: NDArray[np.int64]) -> Batch:
+        which = scenes(self.seed, self.split, indices, self.num_classes)
+        return as_batch(clips(which, self.config), which.labels)

@@ -47,6 +47,10 @@ class Variants:
         return self.sets[0].size
 
     @property
+    def frames(self) -> int:
+        return self.sets[0].frames
+
+    @property
     def num_classes(self) -> int:
         return self.sets[0].num_classes
 

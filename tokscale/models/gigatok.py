@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from tokscale.config import GigaTokTokenizer, TransformerSize
 from tokscale.models.convolutions import ConvolutionalDecoder, ConvolutionalEncoder
 from tokscale.models.layers import BlockStack, linear
+from tokscale.models.positions import Grid
 from tokscale.models.qformer import PlainBlock, QFormerBlock, positions, start_small
 
 
@@ -127,7 +128,7 @@ class GigaTokDecoder(nn.Module):
         self.transformer = TransformerDecoder(config, resolution // config.convolution.downsampling)
         self.convolutions = ConvolutionalDecoder(config.convolution)
 
-    def forward(self, latents: Tensor, grid: tuple[int, int], tap: int | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, latents: Tensor, grid: Grid, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Latents (b, n, d) to images (b, 3, h, w), and the map's cells (b, cells, e) after block ``tap``."""
         feature_map, tapped = self.transformer(self.embedding(latents), tap)
         return self.convolutions(feature_map), tapped

@@ -1,4 +1,4 @@
-"""Layers of the pre-norm transformers: rotary positions, attention, SwiGLU, block.
+"""Layers of the pre-norm transformers: attention, SwiGLU, block.
 
 Every linear layer starts from Xavier-uniform weights and zero biases, as in ViTok and MAE. Positions come to the layers
 as a table of rotations, so a block does not know whether its tokens lie on a line, in an image or in a video.
@@ -7,13 +7,17 @@ as a table of rotations, so a block does not know whether its tokens lie on a li
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
+from math import prod
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tokscale.models.positions import Grid, GridTables, LearnedPositions, rotary_table, rotate, sincos_table
 from tokscale.presets import vit_mlp_width
+from tokscale.tokenizer_config import Positions
 
 
 def linear(inputs: int, outputs: int, *, bias: bool = True, parts: int = 1, gain: float = 1.0) -> nn.Linear:
@@ -26,63 +30,11 @@ def linear(inputs: int, outputs: int, *, bias: bool = True, parts: int = 1, gain
     return layer
 
 
-def grid_positions(rows: int, columns: int, device: torch.device | None = None) -> Tensor:
-    """Row and column of each token of a grid, row by row; (rows * columns, 2)."""
-    row = torch.arange(rows, device=device).repeat_interleave(columns)
-    column = torch.arange(columns, device=device).repeat(rows)
-    return torch.stack((row, column), dim=1).float()
-
-
-def rotary_table(positions: Tensor, head_dim: int, theta: float = 10000.0) -> Tensor:
-    """Cosines and sines that turn each head's channels by its token's position along one or more axes.
-
-    ``positions`` is (n, axes), the table (2, n, head_dim / 2). Each axis turns an equal share of the channel pairs, its
-    pair i of m by ``position * theta^(-i/m)`` radians: rotary positions (Su et al. 2021, arXiv 2104.09864).
-    """
-    axes = positions.shape[1]
-    assert head_dim % (2 * axes) == 0, f"{axes} axes cannot share {head_dim} channels"
-    pairs = head_dim // (2 * axes)
-    frequencies = theta ** (-torch.arange(pairs, device=positions.device) / pairs)
-    angles = (positions[..., None] * frequencies).flatten(1)  # (n, head_dim / 2)
-    return torch.stack((angles.cos(), angles.sin()))
-
-
-def rotate(x: Tensor, table: Tensor) -> Tensor:
-    """Turn the channel pairs (i, i + head_dim / 2) of queries or keys (..., n, head_dim) by a rotary table."""
-    cosines, sines = table
-    first, second = x.chunk(2, dim=-1)
-    # The table is float32 under autocast too, so the product is taken in float32 and rounded once.
-    turned = torch.cat((first * cosines - second * sines, first * sines + second * cosines), dim=-1)
-    return turned.to(x.dtype)
-
-
-class GridRotary(nn.Module):
-    """Rotary tables of the token grids in use: one table a grid, made when the grid is first seen, never saved."""
-
-    def __init__(self, head_dim: int, grid: tuple[int, int]) -> None:
-        super().__init__()
-        self.head_dim = head_dim
-        self._add(grid, None)
-
-    def forward(self, grid: tuple[int, int]) -> Tensor:
-        """The table for (rows, columns); (2, n, head_dim / 2)."""
-        if _table_name(grid) not in self._buffers:
-            self._add(grid, next(self.buffers()).device)
-        return self.get_buffer(_table_name(grid))
-
-    def _add(self, grid: tuple[int, int], device: torch.device | None) -> None:
-        # A table that is first needed while evaluating must serve training too: autograd refuses inference tensors.
-        with torch.inference_mode(False):
-            table = rotary_table(grid_positions(*grid, device=device), self.head_dim)
-        self.register_buffer(_table_name(grid), table, persistent=False)
-
-
-def _table_name(grid: tuple[int, int]) -> str:
-    return f"table_{grid[0]}x{grid[1]}"
-
-
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary positions; queries, keys and values carry no bias, the projection does."""
+    """Multi-head self-attention; queries, keys and values carry no bias, the projection does.
+
+    Queries and keys are turned where positions are rotary.
+    """
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -90,11 +42,13 @@ class Attention(nn.Module):
         self.qkv = linear(width, 3 * width, bias=False, parts=3)
         self.projection = linear(width, width)
 
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor | None) -> Tensor:
         """(b, n, e) -> (b, n, e)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, heads, head_dim)
         queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind()
-        mixed = F.scaled_dot_product_attention(rotate(queries, rotation), rotate(keys, rotation), values)
+        if rotation is not None:
+            queries, keys = rotate(queries, rotation), rotate(keys, rotation)
+        mixed = F.scaled_dot_product_attention(queries, keys, values)
         projected: Tensor = self.projection(mixed.transpose(1, 2).flatten(2))
         return projected
 
@@ -124,7 +78,7 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(width, eps=1e-6)
         self.mlp = SwiGLU(width, hidden)
 
-    def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor | None) -> Tensor:
         """(b, n, e) -> (b, n, e)."""
         x = x + self.attention(self.attention_norm(x), rotation)
         result: Tensor = x + self.mlp(self.mlp_norm(x))
@@ -144,7 +98,7 @@ class BlockStack(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
 
-    def through(self, x: Tensor, *seen: Tensor, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
+    def through(self, x: Tensor, *seen: Tensor | None, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
         """Tokens (b, n, e) after all blocks, each given ``seen`` too, and after block ``tap``, counted from 1."""
         assert tap is None or 1 <= tap <= len(self.blocks), f"there is no block {tap} of {len(self.blocks)}"
         tapped = None
@@ -160,14 +114,24 @@ class BlockStack(nn.Module):
 
 
 class Transformer(BlockStack):
-    """Blocks on a grid of tokens, and a final LayerNorm."""
+    """Blocks on a grid of tokens that know their places, and a final LayerNorm."""
 
-    def __init__(self, width: int, depth: int, heads: int, grid: tuple[int, int]) -> None:
+    def __init__(self, width: int, depth: int, heads: int, grid: Grid, positions: Positions = "rotary") -> None:
         super().__init__(Block(width, heads, vit_mlp_width(width)) for _ in range(depth))
-        self.rotary = GridRotary(width // heads, grid)
+        self.rotary: GridTables | None = None
+        self.places: GridTables | LearnedPositions | None = None
+        if positions.startswith("rotary"):
+            turns = partial(rotary_table, head_dim=width // heads)
+            self.rotary = GridTables(turns, grid, line=positions == "rotary_1d")
         self.norm = nn.LayerNorm(width, eps=1e-6)
+        if positions == "sincos":
+            self.places = GridTables(partial(sincos_table, width=width), grid)
+        elif positions == "learned":
+            self.places = LearnedPositions(prod(grid), width)
 
-    def forward(self, x: Tensor, grid: tuple[int, int], tap: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """(b, n, e) -> (b, n, e), the n tokens lying row by row on ``grid``; and the output of block ``tap``."""
-        x, tapped = self.through(x, self.rotary(grid), tap=tap)
+    def forward(self, x: Tensor, grid: Grid, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """(b, n, e) -> (b, n, e), the n tokens lying in raster order on ``grid``; and the output of block ``tap``."""
+        if self.places is not None:
+            x = x + self.places(grid)
+        x, tapped = self.through(x, None if self.rotary is None else self.rotary(grid), tap=tap)
         return self.norm(x), tapped

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -12,64 +11,16 @@ from tokscale.config import GigaTokTokenizer, TokenizerConfig, VitTokenizer
 from tokscale.errors import ConfigError
 from tokscale.models.gigatok import GigaTokDecoder, GigaTokEncoder
 from tokscale.models.layers import BlockStack
-from tokscale.models.vit import VitDecoder, VitEncoder
-
-Grid = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class PatchGrid:
-    """One token for each patch, at any resolution that the patch divides; ``grid`` at the one built for."""
-
-    grid: Grid
-    patch: int
-
-    def of_image(self, height: int, width: int) -> Grid:
-        """Rows and columns of an image's tokens."""
-        return _patches(height, width, self.patch)
-
-    def of_tokens(self, tokens: int) -> Grid:
-        """The grid built for, or the square one that holds as many tokens."""
-        if tokens == math.prod(self.grid):
-            return self.grid
-        side = math.isqrt(tokens)
-        if side * side != tokens:
-            raise ConfigError(
-                "these latent tokens fill no square: decode needs their grid", given=f"{tokens} tokens",
-                allowed=f"{math.prod(self.grid)} tokens, a square number of them, or grid=(rows, columns)",
-            )  # fmt: skip
-        return side, side
-
-
-@dataclass(frozen=True)
-class FixedGrid:
-    """So many tokens at one resolution and no other, since positions are learned."""
-
-    grid: Grid
-    resolution: int
-
-    def of_image(self, height: int, width: int) -> Grid:
-        """The one grid, for an image of the one resolution."""
-        if (height, width) != (self.resolution, self.resolution):
-            raise ConfigError(
-                "a tokenizer with learned positions takes one resolution", given=f"{height} x {width} pixels",
-                allowed=f"{self.resolution} x {self.resolution}, for which it was built",
-            )  # fmt: skip
-        return self.grid
-
-    def of_tokens(self, tokens: int) -> Grid:
-        """The one grid, for as many tokens as it holds."""
-        if tokens != math.prod(self.grid):
-            raise ConfigError("a tokenizer with learned positions takes one number of latent tokens",
-                              given=f"{tokens} tokens", allowed=str(math.prod(self.grid)))  # fmt: skip
-        return self.grid
+from tokscale.models.layout import FixedGrid, PatchGrid, patches
+from tokscale.models.positions import Grid
+from tokscale.models.vit import Tubelet, VitDecoder, VitEncoder
 
 
 class Tokenizer(nn.Module):
-    """Images to latents and back.
+    """Images, or clips, to latents and back.
 
-    ``encoder`` maps images (b, 3, h, w) to features (b, n, channels); ``decoder`` maps latents (b, n, d), their grid
-    and the number of a block to images and that block's output.
+    ``encoder`` maps images (b, 3, h, w) or clips (b, 3, t, h, w) to features (b, n, channels); ``decoder`` maps latents
+    (b, n, d), their grid and the number of a block to images or clips and that block's output.
     """
 
     def __init__(
@@ -83,12 +34,12 @@ class Tokenizer(nn.Module):
 
     @property
     def grid(self) -> Grid:
-        """Rows and columns of latent tokens at the resolution built for; a sequence has one row."""
+        """Rows and columns of latent tokens at the size built for, before them times of clips; a sequence is a row."""
         return self.layout.grid
 
     @property
     def num_latent_tokens(self) -> int:
-        """Latent tokens of an image at the resolution built for."""
+        """Latent tokens of an image or clip of the size built for."""
         return math.prod(self.grid)
 
     @property
@@ -116,51 +67,61 @@ class Tokenizer(nn.Module):
                 module.checkpoint_blocks = on
 
     def encode(self, images: Tensor) -> BottleneckResult:
-        """Images (b, 3, h, w) in [-1, 1] to latents (b, n, d) and what belongs to them.
+        """Images (b, 3, h, w) or clips (b, 3, t, h, w) in [-1, 1] to latents (b, n, d) and what belongs to them.
 
         In training mode the latents are sampled where the bottleneck has a posterior, in eval mode they are its mode.
-        Raises ``ConfigError`` for an image of a size that this tokenizer does not take.
+        Raises ``ConfigError`` for a size that this tokenizer does not take.
         """
-        self.layout.of_image(images.shape[2], images.shape[3])
+        self.layout.of_images(images)
         result: BottleneckResult = self.bottleneck(self.encoder(images))
         return result
 
     def decode(self, latents: Tensor, grid: Grid | None = None) -> Tensor:
-        """Latents (b, n, d) to images (b, 3, h, w).
+        """Latents (b, n, d) to images (b, 3, h, w); to clips (b, 3, t, h, w) where built for clips.
 
-        Without ``grid`` (rows, columns) the tokens lie on the grid built for, or on the square one that holds as many.
-        Raises ``ConfigError`` when neither does.
+        Without ``grid``, (rows, columns) or (times, rows, columns), the tokens lie on the grid built for, or on an
+        image's square one that holds as many. Raises ``ConfigError`` when neither does.
         """
         images: Tensor = self.decoder(latents, grid or self.layout.of_tokens(latents.shape[1]))[0]
         return images
 
     def forward(self, images: Tensor, tap: int | None = None) -> tuple[Tensor, BottleneckResult, Tensor | None]:
-        """The reconstruction (b, 3, h, w) of images in [-1, 1], the bottleneck's result, and a look inside the decoder.
+        """The reconstruction of images (b, 3, h, w) or clips (b, 3, t, h, w) in [-1, 1], of the same shape, the
+        bottleneck's result, and a look inside the decoder.
 
         The last is what comes out of block ``tap`` of the decoder's transformer, counted from 1: (b, cells, e), one
         row for each cell of the image, row by row.
         """
         result = self.encode(images)
-        grid = self.layout.of_image(images.shape[2], images.shape[3])
+        grid = self.layout.of_images(images)
         reconstruction, tapped = self.decoder(result.latents, grid, tap)
-        return reconstruction, result, tapped
+        return reconstruction.reshape(images.shape), result, tapped
 
 
-def build_tokenizer(config: TokenizerConfig, resolution: int) -> Tokenizer:
-    """The tokenizer of a config, for square images of ``resolution`` pixels, with fresh random weights.
+def build_tokenizer(config: TokenizerConfig, resolution: int, frames: int = 1) -> Tokenizer:
+    """The tokenizer of a config, for square images of ``resolution`` pixels or clips of so many ``frames``, with fresh
+    random weights.
 
-    Raises ``ConfigError`` when there is none for this resolution.
+    Raises ``ConfigError`` when there is none for this size.
     """
-    return _build_vit(config, resolution) if isinstance(config, VitTokenizer) else _build_gigatok(config, resolution)
+    if isinstance(config, VitTokenizer):
+        return _build_vit(config, resolution, frames)
+    return _build_gigatok(config, resolution)
 
 
-def _build_vit(config: VitTokenizer, resolution: int) -> Tokenizer:
-    grid = _patches(resolution, resolution, config.patch)
-    bottleneck = build_bottleneck(config.bottleneck)
+def _build_vit(config: VitTokenizer, resolution: int, frames: int) -> Tokenizer:
+    grid = patches(resolution, resolution, config.patch)
+    if frames % config.tubelet:
+        raise ConfigError("the tubelet does not divide the clip", where="tokenizer.tubelet", given=f"{frames} frames",
+                          allowed=f"multiples of {config.tubelet}")  # fmt: skip
+    if frames > config.tubelet:
+        grid = (frames // config.tubelet, *grid)
+    bottleneck, tubelet = build_bottleneck(config.bottleneck), Tubelet(config.patch, config.tubelet)
     channels, gain = bottleneck.encoder_channels, bottleneck.feature_gain
-    encoder = VitEncoder(config.encoder, config.patch, grid, channels, gain)
-    decoder = VitDecoder(config.decoder, config.patch, grid, bottleneck.latent_dim)
-    return Tokenizer(encoder, bottleneck, decoder, PatchGrid(grid, config.patch))
+    encoder = VitEncoder(config.encoder, tubelet, grid, channels, gain, config.positions)
+    decoder = VitDecoder(config.decoder, tubelet, grid, bottleneck.latent_dim, config.positions)
+    layout = PatchGrid(grid, config.patch, config.tubelet, fixed=config.positions == "learned")
+    return Tokenizer(encoder, bottleneck, decoder, layout)
 
 
 def _build_gigatok(config: GigaTokTokenizer, resolution: int) -> Tokenizer:
@@ -174,14 +135,6 @@ def _build_gigatok(config: GigaTokTokenizer, resolution: int) -> Tokenizer:
     decoder = GigaTokDecoder(config, resolution, bottleneck.latent_dim)
     grid = (side, side) if config.layout == "2d" else (1, config.tokens)
     return Tokenizer(encoder, bottleneck, decoder, FixedGrid(grid, resolution))
-
-
-def _patches(height: int, width: int, patch: int) -> Grid:
-    if height % patch or width % patch:
-        raise ConfigError(
-            "the patch does not divide the image", given=f"{height} x {width} pixels", allowed=f"multiples of {patch}"
-        )
-    return height // patch, width // patch
 
 
 def _parameters(module: nn.Module) -> int:

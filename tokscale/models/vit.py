@@ -1,66 +1,111 @@
-"""The two halves of a ViT tokenizer (ViTok, arXiv 2501.09755): patches to features, latents to pixels.
+"""The two halves of a ViT tokenizer (ViTok, arXiv 2501.09755): tubelets to features, latents to pixels.
 
-Encoder and decoder share nothing, their widths included: an "S-L" has the S encoder of 43 M parameters.
+A tubelet is q frames of a patch of p x p pixels; a patch of an image is one of one frame. Encoder and decoder share
+nothing, their widths included: an "S-L" has the S encoder of 43 M parameters.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from tokscale.config import TransformerSize
 from tokscale.models.layers import Transformer, linear
+from tokscale.models.positions import Grid
+from tokscale.tokenizer_config import Positions
+
+
+class Tubelet(NamedTuple):
+    """What a token covers: pixels a side, and frames."""
+
+    patch: int
+    frames: int = 1
+
+    @property
+    def values(self) -> int:
+        """Colour values."""
+        return 3 * self.frames * self.patch**2
+
+
+def to_tubelets(clips: Tensor, tubelet: Tubelet) -> Tensor:
+    """Cut clips (b, c, t, h, w) into tubelets, in raster order: times, rows, columns; (b, n, c * q * p * p)."""
+    batch, channels, times, height, width = clips.shape
+    patch, frames = tubelet
+    grid = clips.reshape(batch, channels, times // frames, frames, height // patch, patch, width // patch, patch)
+    return grid.permute(0, 2, 4, 6, 1, 3, 5, 7).reshape(batch, -1, channels * frames * patch * patch)
+
+
+def from_tubelets(tubelets: Tensor, tubelet: Tubelet, grid: Grid) -> Tensor:
+    """Lay tubelets (b, n, c * q * p * p) out as clips (b, c, t, h, w); the inverse of ``to_tubelets``."""
+    times, rows, columns = grid
+    patch, frames = tubelet
+    pixels = tubelets.reshape(len(tubelets), times, rows, columns, -1, frames, patch, patch)
+    clips = pixels.permute(0, 4, 1, 5, 2, 6, 3, 7)
+    return clips.reshape(len(tubelets), -1, times * frames, rows * patch, columns * patch)
 
 
 def to_patches(images: Tensor, patch: int) -> Tensor:
     """Cut images (b, c, h, w) into patches, row by row; (b, p, c * patch * patch)."""
-    batch, channels, height, width = images.shape
-    grid = images.reshape(batch, channels, height // patch, patch, width // patch, patch)
-    return grid.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * patch * patch)
+    return to_tubelets(images[:, :, None], Tubelet(patch))
 
 
-def from_patches(patches: Tensor, patch: int, grid: tuple[int, int]) -> Tensor:
+def from_patches(patches: Tensor, patch: int, grid: Grid) -> Tensor:
     """Lay patches (b, p, c * patch * patch) out as images (b, c, h, w); the inverse of ``to_patches``."""
-    rows, columns = grid
-    pixels = patches.reshape(len(patches), rows, columns, -1, patch, patch)
-    return pixels.permute(0, 3, 1, 4, 2, 5).reshape(len(patches), -1, rows * patch, columns * patch)
+    return from_tubelets(patches, Tubelet(patch), (1, *grid))[:, :, 0]
 
 
 class VitEncoder(nn.Module):
-    """Patch embedding, blocks, final LayerNorm, and a linear layer to the bottleneck's channels.
+    """Tubelet embedding, blocks, final LayerNorm, and a linear layer to the bottleneck's channels.
 
-    ``gain`` is the factor on that last layer's first weights: features start with a spread of about 1.4 x gain.
+    ``gain`` is the factor on that last layer's first weights: features start with a spread of about 1.4 x gain. A
+    ``grid`` of two axes takes images, or clips of one tubelet in time.
     """
 
     def __init__(
-        self, size: TransformerSize, patch: int, grid: tuple[int, int], channels: int, gain: float = 1.0
-    ) -> None:
+        self, size: TransformerSize, tubelet: Tubelet, grid: Grid, channels: int, gain: float = 1.0,
+        positions: Positions = "rotary",
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.patch = patch
-        # A convolution with kernel = stride = patch, written as the matrix product that it is: processors are slower at
-        # strided convolutions, and several times slower at the transposed one that ends the decoder.
-        self.embedding = linear(3 * patch * patch, size.width)
-        self.transformer = Transformer(size.width, size.depth, size.heads, grid)
+        self.tubelet, self.axes = tubelet, len(grid)
+        # A convolution with kernel = stride = tubelet, written as the matrix product that it is: processors are slower
+        # at strided convolutions, and several times slower at the transposed one that ends the decoder.
+        self.embedding = linear(tubelet.values, size.width)
+        self.transformer = Transformer(size.width, size.depth, size.heads, grid, positions)
         self.head = linear(size.width, channels, gain=gain)
 
+    def tokens(self, images: Tensor) -> Tensor:
+        """Images (b, 3, h, w) or clips (b, 3, t, h, w) to what comes out of the transformer; (b, n, e)."""
+        clips = images[:, :, None] if images.ndim == 4 else images
+        patch, frames = self.tubelet
+        grid = (clips.shape[2] // frames, clips.shape[3] // patch, clips.shape[4] // patch)[3 - self.axes :]
+        tokens: Tensor
+        tokens, _ = self.transformer(self.embedding(to_tubelets(clips, self.tubelet)), grid)
+        return tokens
+
     def forward(self, images: Tensor) -> Tensor:
-        """Images (b, 3, h, w) to features (b, n, channels)."""
-        grid = (images.shape[2] // self.patch, images.shape[3] // self.patch)
-        x, _ = self.transformer(self.embedding(to_patches(images, self.patch)), grid)
-        features: Tensor = self.head(x)
+        """Images (b, 3, h, w) or clips (b, 3, t, h, w) to features (b, n, channels)."""
+        features: Tensor = self.head(self.tokens(images))
         return features
 
 
 class VitDecoder(nn.Module):
-    """A linear layer from the latents, blocks, final LayerNorm, and the transpose of the patch embedding."""
+    """A linear layer from the latents, blocks, final LayerNorm, and the transpose of the tubelet embedding."""
 
-    def __init__(self, size: TransformerSize, patch: int, grid: tuple[int, int], latent_dim: int) -> None:
+    def __init__(
+        self, size: TransformerSize, tubelet: Tubelet, grid: Grid, latent_dim: int, positions: Positions = "rotary"
+    ) -> None:
         super().__init__()
-        self.patch = patch
+        self.tubelet = tubelet
         self.embedding = linear(latent_dim, size.width)
-        self.transformer = Transformer(size.width, size.depth, size.heads, grid)
-        self.head = linear(size.width, 3 * patch * patch)
+        self.transformer = Transformer(size.width, size.depth, size.heads, grid, positions)
+        self.head = linear(size.width, tubelet.values)
 
-    def forward(self, latents: Tensor, grid: tuple[int, int], tap: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """Latents (b, n, d), lying row by row on ``grid``, to images (b, 3, h, w); and block ``tap``'s (b, n, e)."""
+    def forward(self, latents: Tensor, grid: Grid, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
+        """Latents (b, n, d), lying in raster order on ``grid``, to images (b, 3, h, w); and block ``tap``'s (b, n, e).
+
+        Clips (b, 3, t, h, w) of a grid with times, or of tubelets of several frames.
+        """
         x, tapped = self.transformer(self.embedding(latents), grid, tap)
-        return from_patches(self.head(x), self.patch, grid), tapped
+        clips = from_tubelets(self.head(x), self.tubelet, grid if len(grid) == 3 else (1, *grid))
+        return clips[:, :, 0] if len(grid) == 2 and self.tubelet.frames == 1 else clips, tapped

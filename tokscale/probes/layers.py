@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from tokscale.models.positions import Grid, axis_pairs
 
 NORM_EPS = 1e-5
 INIT_STD = 0.02
@@ -28,23 +31,23 @@ def embedding(count: int, width: int) -> nn.Embedding:
     return table
 
 
-def grid_rotations(grid: tuple[int, int], head_dim: int, base: float = 10000.0) -> Tensor:
+def grid_rotations(grid: Grid, head_dim: int, base: float = 10000.0) -> Tensor:
     """Cosines and sines (2, 1 + n, head_dim / 2) of rotary positions (Su et al. 2021, on two axes as in LlamaGen).
 
-    Half of the channel pairs turn with the row, half with the column. Tokens stand at (1, 1) to (rows, columns) and
-    the class at (0, 0), a row and a column of its own: a token's offset from the class is its absolute place. A grid of
-    one row is a sequence: all pairs turn with the place in it, since half of them would not turn at all.
+    Half of the channel pairs turn with the row, half with the column; of a clip's tokens, a third each with time, row
+    and column, as ``axis_pairs`` says. Tokens stand at (1, 1) to (rows, columns) and the class at (0, 0), a row and a
+    column of its own: a token's offset from the class is its absolute place. A grid of one row is a sequence: all pairs
+    turn with the place in it, since half of them would not turn at all.
     """
     assert head_dim % 4 == 0, head_dim
-    rows, columns = grid
-    if rows == 1:
-        places = torch.arange(1 + columns, dtype=torch.float64)[:, None]
-    else:
-        places = torch.cartesian_prod(torch.arange(1, rows + 1), torch.arange(1, columns + 1)).view(-1, 2)
-        places = torch.cat([torch.zeros(1, 2, dtype=places.dtype), places]).double()  # (1 + n, axes)
-    pairs = head_dim // 2 // places.shape[1]  # of each axis
-    rates = base ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
-    angles = (places[:, :, None] * rates).flatten(1)  # (1 + n, head_dim / 2)
+    sides = grid[-1:] if prod(grid[:-1]) == 1 else grid
+    places = 1 + torch.cartesian_prod(*(torch.arange(side) for side in sides)).view(-1, len(sides))
+    places = torch.cat([torch.zeros(1, len(sides), dtype=places.dtype), places]).double()  # (1 + n, axes)
+    found = []
+    for axis, pairs in enumerate(axis_pairs(head_dim // 2, len(sides))):
+        rates = base ** -(torch.arange(pairs, dtype=torch.float64) / pairs)
+        found.append(places[:, axis, None] * rates)
+    angles = torch.cat(found, dim=1)  # (1 + n, head_dim / 2)
     return torch.stack([angles.cos(), angles.sin()]).float()
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tokscale.config import ClassifierTeacher
-from tokscale.models.vit import VitEncoder, to_patches
+from tokscale.models.vit import Tubelet, VitEncoder
 from tokscale.teachers.base import VisionTeacher
 
 
@@ -19,7 +19,7 @@ class Classifier(nn.Module):
     def __init__(self, config: ClassifierTeacher, resolution: int, classes: int) -> None:
         super().__init__()
         side = resolution // config.patch
-        self.encoder = VitEncoder(config.size, config.patch, (side, side), classes)
+        self.encoder = VitEncoder(config.size, Tubelet(config.patch), (side, side), classes)
         self.width = config.size.width
 
     def forward(self, images: Tensor) -> Tensor:
@@ -28,11 +28,7 @@ class Classifier(nn.Module):
 
     def patches(self, images: Tensor) -> Tensor:
         """Features of each patch after the last block, normed; (b, n, width)."""
-        encoder = self.encoder
-        grid = (images.shape[2] // encoder.patch, images.shape[3] // encoder.patch)
-        tokens: Tensor
-        tokens, _ = encoder.transformer(encoder.embedding(to_patches(images, encoder.patch)), grid)
-        return tokens
+        return self.encoder.tokens(images)
 
 
 class StandInTeacher(VisionTeacher):

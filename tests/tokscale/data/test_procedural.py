@@ -113,10 +113,3 @@ def test_statistics_do_not_depend_on_the_place():
     assert np.abs(light.mean(0) - light.mean()).max() < 5 * error
     spread = light.std(0)
     assert np.abs(spread / spread.mean() - 1).max() < 0.1
-
-
-def test_time_moves_the_layers_steadily():
-    start = picture(*range(20), resolution=64).astype(float)
-    assert (picture(*range(20), resolution=64, time=0.0) == start).all()
-    change = [np.abs(picture(*range(20), resolution=64, time=time) - start).mean() for time in (0.01, 0.05, 0.5)]
-    assert 0 < change[0] < change[1] < change[2]

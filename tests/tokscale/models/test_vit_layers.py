@@ -8,16 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tokscale.models.layers import (
-    Attention,
-    GridRotary,
-    SwiGLU,
-    Transformer,
-    grid_positions,
-    linear,
-    rotary_table,
-    rotate,
-)
+from tokscale.models.layers import Attention, SwiGLU, Transformer, linear
+from tokscale.models.positions import GridTables, grid_positions, rotary_table, rotate
 
 
 @pytest.mark.parametrize("shift", [(5, 0), (0, 3), (2, 7), (-4, 11)])
@@ -70,7 +62,7 @@ def test_three_axes_share_a_head_equally():
 
 
 def test_tables_are_made_once_and_never_saved():
-    rotary = GridRotary(16, (4, 4))
+    rotary = GridTables(lambda positions: rotary_table(positions, 16), (4, 4))
     assert rotary((4, 4)) is rotary((4, 4))
     assert rotary((2, 8)) is rotary((2, 8))
     assert rotary.state_dict() == {}

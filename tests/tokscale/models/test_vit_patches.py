@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from tokscale.config import TransformerSize
-from tokscale.models.vit import VitDecoder, VitEncoder, from_patches, to_patches
+from tokscale.models.vit import Tubelet, VitDecoder, VitEncoder, from_patches, to_patches
 
 SIZE = TransformerSize(width=32, depth=1, heads=2)
 
@@ -22,13 +22,13 @@ def test_patches_are_laid_out_as_they_were_cut(height, width, patch):
 
 
 def test_the_embedding_is_a_strided_convolution():
-    encoder, images = VitEncoder(SIZE, 4, (3, 2), 5), torch.randn(2, 3, 12, 8)
+    encoder, images = VitEncoder(SIZE, Tubelet(4), (3, 2), 5), torch.randn(2, 3, 12, 8)
     expected = F.conv2d(images, encoder.embedding.weight.view(32, 3, 4, 4), stride=4).flatten(2).transpose(1, 2)
     torch.testing.assert_close(encoder.embedding(to_patches(images, 4)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_decoders_head_is_a_transposed_convolution():
-    decoder, features = VitDecoder(SIZE, 4, (3, 2), 5), torch.randn(2, 6, 32)
+    decoder, features = VitDecoder(SIZE, Tubelet(4), (3, 2), 5), torch.randn(2, 6, 32)
     expected = F.conv_transpose2d(
         features.transpose(1, 2).unflatten(2, (3, 2)), decoder.head.weight.T.reshape(32, 3, 4, 4), stride=4
     )
