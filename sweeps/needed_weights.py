@@ -56,8 +56,11 @@ def _needed(stage: Stage) -> Iterable[str]:
             yield features
         elif features is not None and features["kind"] == "hub":
             yield from (features["weights"], str(Path(features["repository"]) / "hubconf.py"))
-    elif stage.config.get("evaluation", {}).get("features") in weights.REGISTRY:
-        yield stage.config["evaluation"]["features"]
+    evaluation = stage.config.get("evaluation", {})
+    if evaluation.get("features") in weights.REGISTRY:
+        yield evaluation["features"]
+    if evaluation.get("clip_features") in weights.REGISTRY and stage.config["data"].get("frames", 1) > 1:
+        yield evaluation["clip_features"]
 
 
 def _used(section: Mapping[str, Any] | None) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-GUIDED = frozenset({"gfid", "gfd", "gfid_inf", "gfd_inf", "gis", "precision", "recall", "gfvd"})
+GUIDED = frozenset({"gfid", "gfd", "gfid_inf", "gfd_inf", "gis", "precision", "recall", "gfvd", "gfcd"})
 """measures of generated images, which a trial may have at several scales of guidance"""
 _AT_SCALE = re.compile(r"(?P<name>[a-z_]+)_cfg(?P<scale>[0-9]+(?:\.[0-9]+)?)")
 

@@ -18,6 +18,14 @@ def save_strip(images: Tensor, path: Path) -> None:
     save_grid(images, path, columns=len(images))
 
 
+def save_pictures(images: Tensor, path: Path, columns: int | None = None) -> None:
+    """Write uint8 images (b, 3, h, w) in so many columns, by default as a strip, or clips (b, 3, t, h, w) as a grid:
+    a row for each clip's frames."""
+    if images.ndim == 4:
+        return save_grid(images, path, columns or len(images))
+    return save_grid(images.transpose(1, 2).flatten(0, 1), path, columns=images.shape[2])
+
+
 def save_grid(images: Tensor, path: Path, columns: int) -> None:
     """Write uint8 images (b, 3, h, w) row by row as one PNG; places left over in the last row are white.
 

@@ -59,7 +59,7 @@ _ENTRIES = (
             "Apache-2.0 (TensorFlow models); trained on ImageNet"),
     *(_dinov2(letter, size, registers) for registers in (False, True) for letter, size in _DINO_MEGABYTES.items()),
     Weights("i3d", "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1", 51,
-            "FVD of videos; no stage takes it yet", "Apache-2.0 (kinetics-i3d); trained on Kinetics-400"),
+            "evaluation.clip_features: FVD as in the literature", "Apache-2.0 (kinetics-i3d); trained on Kinetics-400"),
 )  # fmt: skip
 REGISTRY: dict[str, Weights] = {entry.name: entry for entry in _ENTRIES}
 

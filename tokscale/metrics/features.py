@@ -27,21 +27,27 @@ class FeatureNetwork:
     """end of the columns of its Fréchet distances: ``fid`` of Inception alone, else ``fd``"""
     logits: Callable[[Tensor], Tensor] | None = None
     """features (b, d) -> (b, classes), for the Inception score"""
+    fewest_frames: int | None = None
+    """of a clip, where the network sees clips; None: it sees images"""
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """uint8 images (b, 3, h, w) on the network's device -> float32 (b, d).
+        """uint8 images (b, 3, h, w), or clips (b, 3, t, h, w), on the network's device -> float32 (b, d).
 
         Autocast is off inside: from features in bfloat16 a Fréchet distance keeps two digits. Images that are too small
         raise ``ConfigError``.
         """
         assert images.dtype == torch.uint8, "features are taken of 8-bit images"
-        assert images.ndim == 4, "images are (b, 3, h, w)"
-        if min(images.shape[2:]) < self.smallest:
+        assert images.ndim == (4 if self.fewest_frames is None else 5), "images are (b, 3, h, w), clips (b, 3, t, h, w)"
+        height, width = images.shape[-2:]
+        if min(height, width) < self.smallest:
             raise ConfigError(
                 f"images are too small for the features {self.name}", where="data.resolution",
-                given=f"{images.shape[2]} x {images.shape[3]}", allowed=f"{self.smallest} or more",
+                given=f"{height} x {width}", allowed=f"{self.smallest} or more",
             )  # fmt: skip
+        if self.fewest_frames is not None and images.shape[2] < self.fewest_frames:
+            raise ConfigError(f"clips are too short for the features {self.name}", where="data.frames",
+                              given=str(images.shape[2]), allowed=f"{self.fewest_frames} or more")  # fmt: skip
         with torch.autocast(images.device.type, enabled=False):
             features: Tensor = self.module(images).float()
         assert features.shape == (len(images), self.dim), f"{self.name} is not {self.dim} wide"
@@ -69,6 +75,10 @@ def open_features(name: str, device: torch.device | str = "cpu") -> FeatureNetwo
     """
     if name not in NETWORKS:
         raise ConfigError("no such features", where="evaluation.features", given=name, allowed=one_of(NETWORKS, name))
-    network = NETWORKS[name]()
+    return ready(NETWORKS[name](), device)
+
+
+def ready(network: FeatureNetwork, device: torch.device | str) -> FeatureNetwork:
+    """The network in evaluation mode, without gradients, on that device."""
     network.module.eval().requires_grad_(False).to(device)
     return network

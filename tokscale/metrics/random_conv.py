@@ -49,16 +49,20 @@ class RandomConv(nn.Module):
         return torch.cat(pooled, dim=1)
 
 
-def _filters(stage: int, outer: int, inner: int) -> NDArray[np.float64]:
-    """Random filters of norm 1: (outer, inner, 3, 3), equal on every machine and with every library version.
+def random_filters(stage: int, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Random numbers in (-1, 1) of that shape, equal on every machine and with every library version.
 
-    Philox's raw integers are fixed for all time, which NumPy's and torch's normal variates are not; what follows is
-    plain arithmetic.
+    Philox's raw integers are fixed for all time, which NumPy's and torch's normal variates are not.
     """
-    shape = (outer, inner, 3, 3)
     integers = np.random.Philox(key=_KEY, counter=stage << 64).random_raw(math.prod(shape)) >> np.uint64(11)
     uniform = integers.astype(np.float64) * 2.0**-52 - 1
-    filters: NDArray[np.float64] = uniform.reshape(shape)
+    found: NDArray[np.float64] = uniform.reshape(shape)
+    return found
+
+
+def _filters(stage: int, outer: int, inner: int) -> NDArray[np.float64]:
+    """Random filters of norm 1: (outer, inner, 3, 3)."""
+    filters = random_filters(stage, (outer, inner, 3, 3))
     detail = filters[round(outer * (1 - _DETAIL_SHARE)) :]
     detail -= detail.mean(axis=(2, 3), keepdims=True)
     filters /= np.sqrt((filters**2).sum(axis=(1, 2, 3), keepdims=True))

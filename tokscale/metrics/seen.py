@@ -1,4 +1,4 @@
-"""Images as a feature network sees them, and how far they are from a reference."""
+"""Images, or clips, as a feature network sees them, and how far they are from a reference."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Seen:
         return self.features.statistics.count
 
     def update(self, images: Tensor) -> None:
-        """Add uint8 images (b, 3, h, w) on the network's device."""
+        """Add uint8 images (b, 3, h, w), or clips (b, 3, t, h, w), on the network's device."""
         features = self.network.features(images)
         self.features.update(features)
         if self.score is not None and self.network.logits is not None:

@@ -41,7 +41,7 @@ def encoded(tokenizer: Tokenizer, images: Tensor, labels: Tensor) -> Batch:
     The tokenizer is left as it was: its parts are in the modes that they had, of which some may be frozen.
     """
     device = next(tokenizer.parameters()).device
-    at_once = max(1, _PIXELS_AT_ONCE // images.shape[-1] ** 2)
+    at_once = max(1, _PIXELS_AT_ONCE // images[0, 0].numel())
     with _in_evaluation(tokenizer), torch.autocast(device.type, enabled=False):
         parts = [encode(tokenizer, part.to(device)) for part in torch.split(images, at_once)]
     return {"labels": labels.to(device), **{name: torch.cat([part[name] for part in parts]) for name in parts[0]}}

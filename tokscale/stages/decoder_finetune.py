@@ -30,7 +30,7 @@ def run(context: Context) -> Measures:
     )
     tokenizer.checkpoint_blocks(context.runtime.recompute)
     seed = seed_for("decoder finetune", config.seed)  # other batches in another order than in the first training
-    task = DecoderTask(tokenizer, settings, config.data.resolution, seed)
+    task = DecoderTask(tokenizer, settings, config.data.resolution, seed, config.data.frames)
     trained = finetuning(config.data, first.tokenizer, settings)
     planned = loss_sizes(trained).trained_params
     assert task.training_only_params == planned, f"planned {planned} parameters, built {task.training_only_params}"

@@ -10,14 +10,15 @@ from torch import Tensor
 from tokscale.bottlenecks.draws import seed_for
 from tokscale.columns import at_scale
 from tokscale.config import EvaluationConfig
-from tokscale.data import ImageSet, evaluation_batches, open_images
+from tokscale.data import ImageSet, evaluation_batches, frames_of, open_images
 from tokscale.metrics.features import open_features
 from tokscale.metrics.seen import Reference, Seen, generation_metrics
 from tokscale.parsing import parse
-from tokscale.pictures import save_grid, save_strip
+from tokscale.pictures import save_pictures
 from tokscale.probes import DiffusionProbe
 from tokscale.probes.encoding import spec_of
 from tokscale.record import write_atomically
+from tokscale.stages.clips import ClipDistance
 from tokscale.stages.configs import GenerationStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.decoder_finetune import load_judged
@@ -46,24 +47,27 @@ def run(context: Context) -> Measures:
     features = open_features(config.evaluation.features, context.device)
     reference = reference_file(generation.reference, features, context)
     images, given = open_images(config.data, "validation"), Seen(features)
-    size = context.pass_size(images_at_once(images.resolution))
-    labels = _labels(images, size, context, given if reference is None else None)
+    size = context.pass_size(images_at_once(images.resolution, images.frames))
+    clips = ClipDistance("g", config.data, config.evaluation, context.device)
+    labels = _labels(images, size, context, given if reference is None else None, clips)
     reference = reference or given.as_reference(images.reference)
     seed = seed_for("sampling", config.seed)
     half = isinstance(probe, DiffusionProbe) and _probe_precision(context) == "bf16"
     sampler = Sampler(context, generation, tokenizer, probe, features, labels, size, seed, half)
-    measures, notes = _measured(sampler, reference, config.evaluation)
-    context.notes += [features.note, *notes]
+    measures, notes = _measured(sampler, reference, config.evaluation, clips)
+    context.notes += [features.note, *notes, *clips.notes]
     # One row has one `reference`, that of its reconstructions: another one gets a column of its own.
     column = "reference" if generation.reference == config.evaluation.reference else "generation_reference"
-    return {**measures, "features": features.name, column: reference.name}
+    return {**measures, **clips.features(), "features": features.name, column: reference.name}
 
 
 def _probe_precision(context: Context) -> str:
     return str(context.parents["probe"].config["probe"]["training"]["precision"])
 
 
-def _measured(sampler: Sampler, reference: Reference, evaluation: EvaluationConfig) -> tuple[Measures, list[str]]:
+def _measured(
+    sampler: Sampler, reference: Reference, evaluation: EvaluationConfig, clips: ClipDistance
+) -> tuple[Measures, list[str]]:
     """The measures at one scale of guidance, or at all that were asked for, of which the best also stands alone.
 
     Each scale of several leaves a picture of its own; ``samples.png`` is of the scale that stands in ``cfg_scale``.
@@ -76,26 +80,31 @@ def _measured(sampler: Sampler, reference: Reference, evaluation: EvaluationConf
     pictures: dict[float, Tensor] = {}
     notes: list[str] = []
     for scale in scales:
-        samples, pictures[scale] = sampler.samples(scale, config.images, evaluation.pictures)
+        made = clips.again()
+        samples, pictures[scale] = sampler.samples(scale, config.images, evaluation.pictures, made)
         found[scale], told = generation_metrics(reference, samples, context.device, extrapolate=evaluation.extrapolate)
+        found[scale] |= made.distance()
         notes += [note for note in told if note not in notes]
     best = min(scales, key=lambda scale: found[scale][f"g{sampler.features.distance}"])
-    save_strip(pictures[best], context.artifact("samples.png"))
+    save_pictures(pictures[best], context.artifact("samples.png"))
     measures: Measures = {**found[best], "cfg_scale": best}
     for scale in config.cfg_scales or ():
         measures |= {at_scale(name, scale): value for name, value in found[scale].items()}
         path = context.artifact(f"samples_cfg{scale:.10g}.png")
-        save_grid(pictures[scale], path, columns=min(_COLUMNS, len(pictures[scale])))
+        save_pictures(pictures[scale], path, columns=min(_COLUMNS, len(pictures[scale])))
     return measures, notes
 
 
-def _labels(images: ImageSet, size: int, context: Context, given: Seen | None) -> Tensor:
-    """The labels of a set, in order: (n,). Where its images are the reference, ``given`` sees them on the way."""
+def _labels(images: ImageSet, size: int, context: Context, given: Seen | None, clips: ClipDistance) -> Tensor:
+    """The labels of a set, in order: (n,). Where its images are the reference, ``given`` sees them on the way; and
+    ``clips`` its clips, which always are."""
     found = []
     for batch, labels in evaluation_batches(images, batch_size=size):
         context.stop_if_asked()
+        batch = batch.to(context.device)
+        clips.see_original(batch)
         if given is not None:
-            given.update(batch.to(context.device))
+            given.update(frames_of(batch))
         found.append(labels)
     return torch.cat(found)
 

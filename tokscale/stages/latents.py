@@ -42,7 +42,7 @@ def run(context: Context) -> Measures:
 
 @torch.inference_mode()
 def _encoded(tokenizer: Tokenizer, images: Variants, count: int, context: Context) -> Iterable[dict[str, Tensor]]:
-    size = context.pass_size(images_at_once(images.resolution))
+    size = context.pass_size(images_at_once(images.resolution, images.frames))
     passes = (
         part
         for batch, labels in images.batches(size, count)

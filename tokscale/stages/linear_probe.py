@@ -87,7 +87,7 @@ def _taken(
     context: Context, tokenizer: Tokenizer, probe: Probe, images: ImageSet, limit: int | None
 ) -> Iterator[dict[str, Tensor]]:
     """Both kinds of features of each image, from one pass through the encoder."""
-    size = context.pass_size(images_at_once(images.resolution))
+    size = context.pass_size(images_at_once(images.resolution, images.frames))
     for batch, labels in evaluation_batches(images, batch_size=size, limit=limit):
         context.stop_if_asked()
         before = tokenizer.encoder(to_model_range(batch.to(context.device)))

@@ -80,7 +80,8 @@ def _measured(probe: Probe, config: ProbeStage, latents: Latents, context: Conte
         return {**measure_diffusion(probe, batches, at_once)}
     generator = torch.Generator(context.device).manual_seed(seed_for("rate", config.seed))
     rate = measure_rate(probe, batches, generator, at_once)
-    pixels = context.parents["latents"].config["data"]["resolution"] ** 2
+    data = context.parents["latents"].config["data"]
+    pixels = data.get("frames", 1) * data["resolution"] ** 2
     return {**rate, "ar_bits_per_pixel": rate["ar_bits_per_image"] / pixels}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from tokscale.data import ImageSet, evaluation_batches, open_images, to_model_range, to_uint8
+from tokscale.data import ImageSet, evaluation_batches, frames_of, open_images, to_model_range, to_uint8
 from tokscale.errors import WeightsError
 from tokscale.losses.perceptual import PerceptualDistance, lpips
 from tokscale.metrics.codes import CodeHistogram
@@ -17,7 +17,8 @@ from tokscale.metrics.images import ReconstructionMetrics
 from tokscale.metrics.seen import Seen, distances
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
-from tokscale.pictures import save_strip
+from tokscale.pictures import save_pictures
+from tokscale.stages.clips import ClipDistance
 from tokscale.stages.configs import ReconstructionStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.decoder_finetune import load_judged
@@ -28,7 +29,10 @@ _PIXELS_AT_ONCE = 1 << 22
 
 
 def run(context: Context) -> Measures:
-    """Reconstruct every validation image once, with the posterior's mode; keep pictures of the first few."""
+    """Reconstruct every validation image once, with the posterior's mode; keep pictures of the first few.
+
+    What is measured of images is measured of each frame of clips, as ViTok's frame-wise FID.
+    """
     config = parse(ReconstructionStage, context.config)
     tokenizer = load_judged(context)
     images = open_images(config.data, "validation")
@@ -36,11 +40,18 @@ def run(context: Context) -> Measures:
     features = open_features(config.evaluation.features, context.device)
     reference = reference_file(config.evaluation.reference, features, context)
     seen, given = Seen(features, keep=0, scored=True), Seen(features, keep=0)
+    clips = ClipDistance("r", config.data, config.evaluation, context.device)
     codes = CodeHistogram(tokenizer.bottleneck.codebook_size) if tokenizer.bottleneck.codebook_size else None
     distance = _lpips(context)
-    kl_nats, apart = 0.0, 0.0
+    kl_nats, apart, count = 0.0, 0.0, 0
     with torch.inference_mode():
         for number, (originals, reconstructions, nats, indices) in enumerate(_passes(tokenizer, images, context)):
+            clips.compare(originals, reconstructions)
+            count += len(originals)
+            if number == 0:
+                save_pictures(originals[: config.evaluation.pictures], context.artifact("originals.png"))
+                save_pictures(reconstructions[: config.evaluation.pictures], context.artifact("reconstructions.png"))
+            originals, reconstructions = frames_of(originals), frames_of(reconstructions)
             quality.update(originals, reconstructions)
             if distance is not None:
                 apart += float(distance(to_model_range(reconstructions), to_model_range(originals)).double().sum())
@@ -50,20 +61,17 @@ def run(context: Context) -> Measures:
             if codes is not None and indices is not None:
                 codes.update(indices)
             kl_nats += nats
-            if number == 0:
-                save_strip(originals[: config.evaluation.pictures], context.artifact("originals.png"))
-                save_strip(reconstructions[: config.evaluation.pictures], context.artifact("reconstructions.png"))
     reference = reference or given.as_reference(images.reference)
     measured, notes = distances("r", reference, seen)
     skipped = [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
-    context.notes += [features.note, *notes, *skipped]
+    context.notes += [features.note, *notes, *clips.notes, *skipped]
     measures: Measures = {
-        **quality.compute(), **measured, "features": features.name, "reference": reference.name,
+        **quality.compute(), **measured, **clips.measures(), "features": features.name, "reference": reference.name,
         "dataset": config.data.kind, "skipped_files": len(skipped),
     }  # fmt: skip
     if distance is not None:
         measures["lpips"] = apart / seen.count
-    return measures | (codes.compute() if codes else {"kl_bits_per_image": kl_nats / seen.count / math.log(2)})
+    return measures | (codes.compute() if codes else {"kl_bits_per_image": kl_nats / count / math.log(2)})
 
 
 def _lpips(context: Context) -> PerceptualDistance | None:
@@ -77,16 +85,17 @@ def _lpips(context: Context) -> PerceptualDistance | None:
         return None
 
 
-def images_at_once(resolution: int) -> int:
-    """Images usually measured at once: a number of pixels that fits anywhere, at most 64 images."""
-    return max(1, min(64, _PIXELS_AT_ONCE // resolution**2))
+def images_at_once(resolution: int, frames: int = 1) -> int:
+    """Images, or clips, usually measured at once: a number of pixels that fits anywhere, at most 64 of them."""
+    return max(1, min(64, _PIXELS_AT_ONCE // (frames * resolution**2)))
 
 
 def _passes(
     tokenizer: Tokenizer, images: ImageSet, context: Context
 ) -> Iterator[tuple[Tensor, Tensor, float, Tensor | None]]:
-    """Originals and reconstructions as uint8 (b, 3, h, w), the batch's KL to the prior in nats, and its codes."""
-    for originals, _ in evaluation_batches(images, batch_size=context.pass_size(images_at_once(images.resolution))):
+    """Originals and reconstructions as uint8, images or clips, the batch's KL to the prior in nats, and its codes."""
+    size = context.pass_size(images_at_once(images.resolution, images.frames))
+    for originals, _ in evaluation_batches(images, batch_size=size):
         context.stop_if_asked()
         originals = originals.to(context.device)
         output, bottleneck, _ = tokenizer(to_model_range(originals))

@@ -11,13 +11,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from tokscale.config import GenerationConfig
-from tokscale.data import to_uint8
+from tokscale.data import frames_of, to_uint8
 from tokscale.metrics.features import FeatureNetwork
 from tokscale.metrics.seen import Seen
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.probes import AutoregressiveProbe, DiffusionProbe, Probe, sample, sample_diffusion, sampling_noise
 from tokscale.record import write_atomically
 from tokscale.stages.attempts import SAMPLES
+from tokscale.stages.clips import ClipDistance
 from tokscale.stages.context import Context
 
 _LATENTS = "latents"
@@ -44,8 +45,13 @@ class Sampler:
     half_precision: bool
     """whether a diffusion probe computes in bfloat16, as it was trained to"""
 
-    def samples(self, scale: float, count: int, pictures: int = 0) -> tuple[Seen, Tensor]:
-        """What is seen of ``count`` images, and the first ``pictures`` of them, at most a batch."""
+    def samples(
+        self, scale: float, count: int, pictures: int = 0, clips: ClipDistance | None = None
+    ) -> tuple[Seen, Tensor]:
+        """What is seen of ``count`` images, and the first ``pictures`` of them, at most a batch.
+
+        Of clips, their frames are seen, and ``clips`` sees them whole.
+        """
         device, found = self.context.device, Seen(self.features, scored=True)
         wanted = self.labels.repeat(-(-count // len(self.labels)))[:count]
         generator = torch.Generator(device).manual_seed(self.seed)
@@ -55,7 +61,9 @@ class Sampler:
             tokens = self._tokens(scale, number, part.to(device), generator)
             decoded = [self._decoded(some) for some in torch.split(tokens, self.at_once)]
             for some in decoded:
-                found.update(some)
+                found.update(frames_of(some))
+                if clips is not None:
+                    clips.see_made(some)
             if number == 0:
                 shown = torch.cat(decoded)[:pictures].cpu()
         return found, shown
@@ -85,7 +93,7 @@ class Sampler:
         return torch.cat(parts)
 
     def _decoded(self, tokens: Tensor) -> Tensor:
-        """Codes (b, n) or latents (b, n, d) to uint8 images (b, 3, h, w)."""
+        """Codes (b, n) or latents (b, n, d) to uint8 images (b, 3, h, w) or clips (b, 3, t, h, w)."""
         codes = self.probe.spec.kind == "discrete"
         latents = self.tokenizer.bottleneck.latents_of(tokens) if codes else tokens
         pictures: Tensor = to_uint8(self.tokenizer.decode(latents).float())

@@ -35,11 +35,11 @@ def run(context: Context) -> Measures:
     _check_validation(open_images(config.data, "validation"))
     _check_codes(config, images)
     torch.manual_seed(seed_for("initialisation", config.seed))
-    tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
+    tokenizer = build_tokenizer(config.tokenizer, *config.data.extent)
     tokenizer.checkpoint_blocks(context.runtime.recompute)
     task = TokenizerTask(tokenizer, config, config.seed, _teacher(config, context))
     sizes = {**tokenizer.sizes, "training_only_params": task.training_only_params}
-    planned = cost.tokenizer_params(config.tokenizer, config.data.resolution)
+    planned = cost.tokenizer_params(config.tokenizer, *config.data.extent)
     planned["training_only_params"] = cost.loss_sizes(config).trained_params
     assert sizes == planned, f"planned sizes {planned} are not the built ones {sizes}"
     batch_size, ranks = config.training.batch_size, context.team.ranks
@@ -102,7 +102,7 @@ def _check_validation(images: ImageSet) -> None:
 
 def _check_codes(config: TokenizerStage, images: ImageSet) -> None:
     """Refuse a codebook that these images cannot fill, however often they are seen."""
-    codes, tokens = config.tokenizer.bottleneck.codes, config.tokenizer.latent_tokens(config.data.resolution)
+    codes, tokens = config.tokenizer.bottleneck.codes, config.tokenizer.latent_tokens(*config.data.extent)
     if codes is not None and images.size is not None and codes > images.size * tokens:
         raise DataError("the codebook is larger than the data can fill", where=images.reference,
                         given=f"{codes:,} codes, {images.size:,} images of {tokens} tokens",
@@ -112,6 +112,6 @@ def _check_codes(config: TokenizerStage, images: ImageSet) -> None:
 def load_tokenizer(record: Record, folder: StageFolder, device: torch.device) -> tuple[Tokenizer, TokenizerStage]:
     """A trained tokenizer in evaluation mode, and the config of its stage."""
     config = parse(TokenizerStage, record.config)
-    tokenizer = build_tokenizer(config.tokenizer, config.data.resolution)
+    tokenizer = build_tokenizer(config.tokenizer, *config.data.extent)
     tokenizer.load_state_dict(load_file(folder.artifacts / WEIGHTS))
     return tokenizer.to(device).eval(), config

@@ -23,8 +23,10 @@ class DecoderTask(ReconstructionTask):
 
     section = "decoder_finetune.training"
 
-    def __init__(self, tokenizer: Tokenizer, config: DecoderFinetuneConfig, resolution: int, seed: int) -> None:
-        super().__init__(config.losses.complete, config.training, resolution, seed)
+    def __init__(
+        self, tokenizer: Tokenizer, config: DecoderFinetuneConfig, resolution: int, seed: int, frames: int = 1
+    ) -> None:
+        super().__init__(config.losses.complete, config.training, resolution, seed, frames)
         self.decoder = tokenizer.decoder.requires_grad_(True)
         self._frozen = [module.requires_grad_(False).eval() for module in (tokenizer.encoder, tokenizer.bottleneck)]
         self._layout = tokenizer.layout
@@ -42,8 +44,8 @@ class DecoderTask(ReconstructionTask):
 
     def reconstructed(self, images: Tensor, draws: Draws) -> tuple[Tensor, Named, Named]:
         latents = self.latents(images, draws)
-        grid = self._layout.of_image(images.shape[2], images.shape[3])
-        return self.decoder(latents, grid)[0], {}, {}
+        made = self.decoder(latents, self._layout.of_images(images))[0]
+        return made.reshape(images.shape), {}, {}
 
     @torch.no_grad()
     def latents(self, images: Tensor, draws: Draws) -> Tensor:

@@ -5,6 +5,7 @@ Who encodes, who learns and what else is lost, the tasks that stand on it say: a
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from tokscale.bottlenecks.draws import Draws
 from tokscale.config import AveragedTraining, LossesConfig, used
-from tokscale.data import to_model_range
+from tokscale.data import frames_of, to_model_range
 from tokscale.losses.perceptual import perceptual_distance
 from tokscale.losses.reconstruction import reconstruction_loss
 from tokscale.training import averaging
@@ -31,8 +32,12 @@ class ReconstructionTask(Task):
 
     training_config: AveragedTraining
 
-    def __init__(self, losses: LossesConfig, training: AveragedTraining, resolution: int, seed: int) -> None:
+    def __init__(
+        self, losses: LossesConfig, training: AveragedTraining, resolution: int, seed: int, frames: int = 1
+    ) -> None:
         super().__init__(training, seed)
+        self.frames = frames
+        """of each image, which then is a clip"""
         gan, perceptual = used(losses.gan), used(losses.perceptual)
         self.reconstruction_loss = reconstruction_loss(losses)
         self.adversary = Adversary(gan, training, resolution, seed) if gan else None
@@ -52,7 +57,7 @@ class ReconstructionTask(Task):
 
     @abstractmethod
     def reconstructed(self, images: Tensor, draws: Draws) -> tuple[Tensor, Named, Named]:
-        """Reconstructions of images (b, 3, h, w), both in [-1, 1], what else is lost, and what is to be watched."""
+        """Reconstructions of images (b, 3, h, w) or clips (b, 3, t, h, w), both in [-1, 1], what else is lost, and what is to be watched."""
 
     def learners(self) -> list[nn.Module]:
         """What the first optimizer trains."""
@@ -100,6 +105,7 @@ class ReconstructionTask(Task):
         reconstruction, lost, watched = self.reconstructed(images, draws)
         reconstruction = reconstruction.float()
         losses = {"reconstruction": self.reconstruction_loss(reconstruction, images), **lost}
+        images, reconstruction = frames_of(images), frames_of(reconstruction)  # each frame is judged by itself
         for network in self._perceptual:
             losses["perceptual"] = self.perceptual_weight * network(reconstruction, images).mean()
         if self.adversary is not None and self._is_judged():
@@ -136,13 +142,15 @@ class ReconstructionTask(Task):
     def pass_size(self, share: int, asked: int | None) -> int:
         size = super().pass_size(share, asked)
         group = self.adversary.judge.group if self.adversary is not None else 1
+        group //= math.gcd(group, self.frames)  # clips whose frames are whole groups
         return size // group * group or size
 
     def notes(self, share: int) -> list[str]:
         """What a reader of the record has to know of how it was trained, by a rank's share of the batch."""
         notes: list[str | None] = []
         if self.adversary is not None:
-            notes.append(self.adversary.note(share, self.micro_batch or share))
+            at_once = self.micro_batch or share
+            notes.append(self.adversary.note(self.frames * share, self.frames * at_once))
         if self.training_config.ema is not None:
             notes.append(averaging.note(self.training_config.ema, self.training_config.steps))
         if self._stands_in:

@@ -23,7 +23,7 @@ class TokenizerTask(ReconstructionTask):
     """Trains a tokenizer: what its bottleneck asks for, and a frozen teacher's features, come to the other losses."""
 
     def __init__(self, tokenizer: Tokenizer, config: Trained, seed: int, teacher: VisionTeacher | None = None) -> None:
-        super().__init__(config.losses, config.training, config.data.resolution, seed)
+        super().__init__(config.losses, config.training, config.data.resolution, seed, config.data.frames)
         self.semantic = used(config.losses.semantic)
         assert (self.semantic is None) == (teacher is None), "a semantic loss, and no other, has a teacher"
         self.tokenizer = tokenizer
