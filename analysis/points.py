@@ -18,14 +18,12 @@ from tokscale.record import COLUMNS
 # Fréchet distances in different features, or to different reference sets, are different quantities.
 _GENERATED = ("gfid", "gfd", "gfid_inf", "gfd_inf")
 _FRECHET = ("rfid", "rfd", *_GENERATED)
-_FRECHET_APART = ("features", "reference")
 _OWN = "generation_reference"
 # Other measures stay comparable in kind, but one curve through such a mixture may describe none of its parts.
 _DOUBTFUL = {
     "ris": ("features",),
     "gis": ("features",),
-    "rfvd": _FRECHET_APART,
-    "gfvd": _FRECHET_APART,
+    **dict.fromkeys(("rfvd", "gfvd", "rfcd", "gfcd"), ("clip_features",)),
     "ar_loss": ("codebook_size", "bottleneck_tokens"),
     "diffusion_loss": ("bottleneck_tokens", "bottleneck_channels", "probe.objective"),
 }

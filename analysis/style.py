@@ -113,7 +113,8 @@ STYLES: dict[str, Any] = {
 }
 
 # A Fréchet distance means nothing without its feature network, so its axis always names it.
-FRECHET = frozenset({"rfid", "rfd", "rfvd", "gfid", "gfd", "gfid_inf", "gfd_inf", "gfvd"})
+_OF_CLIPS = frozenset({"rfvd", "rfcd", "gfvd", "gfcd"})
+FRECHET = frozenset({"rfid", "rfd", "gfid", "gfd", "gfid_inf", "gfd_inf"}) | _OF_CLIPS
 
 
 @dataclass(frozen=True)
@@ -175,9 +176,10 @@ def is_frechet(column: str) -> bool:
 
 def feature_names(table: pd.DataFrame | None, column: str) -> str:
     """The feature networks behind a Fréchet column, in words; says so where the table does not tell."""
-    if table is None or "features" not in table or column not in table:
+    features = "clip_features" if column in _OF_CLIPS else "features"
+    if table is None or features not in table or column not in table:
         return "features not recorded"
-    names = sorted({str(name) for name in table.loc[table[column].notna(), "features"].dropna()})
+    names = sorted({str(name) for name in table.loc[table[column].notna(), features].dropna()})
     return ", ".join(names) if names else "features not recorded"
 
 

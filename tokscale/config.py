@@ -243,9 +243,9 @@ class TrialConfig(TrialSections):
             raise ValueError(f"{given}, and a {self.tokenizer.kind} tokenizer takes images: use tokenizer.kind vit")
         if used(self.losses.semantic) is not None:
             raise ValueError(f"{given}, and losses.semantic aligns features of images: its weight must be 0")
-        if self.evaluation.clip_features == "i3d" and self.data.frames < MIN_I3D_FRAMES:
-            raise ValueError(f"evaluation.clip_features i3d sees clips of {MIN_I3D_FRAMES} frames or more, and "
-                             f"data.frames is {self.data.frames}")  # fmt: skip
+        if self.evaluation.clip_features == "i3d" and 1 < self.data.frames < MIN_I3D_FRAMES:
+            raise ValueError(f"evaluation.clip_features i3d sees clips of {MIN_I3D_FRAMES} frames or more, or images, "
+                             f"and data.frames is {self.data.frames}")  # fmt: skip
         probe, frames = self.probe, self.data.frames // self.tokenizer.tubelet
         if frames > 1 and isinstance(probe, AutoregressiveProbe) and probe.positions == "rotary":
             check_three_axes("probe.size", probe.size)

@@ -23,8 +23,8 @@ from tokscale.errors import TableError, UsageError, one_of
 
 Array = npt.NDArray[np.float64]
 LAWS = ("quadratic", "valley")
-_APART = ("dataset", "data.resolution", "bottleneck", "encoder", "decoder", "training.images", "probe.kind",
-          "probe.size.width", "probe.size.depth", "probe.training.images")  # fmt: skip
+_APART = ("dataset", "data.resolution", "data.frames", "bottleneck", "encoder", "decoder", "training.images",
+          "probe.kind", "probe.size.width", "probe.size.depth", "probe.training.images")  # fmt: skip
 _SIZES = ("encoder_params", "decoder_params", "tokenizer_params", "probe_params")
 # Units of AICc. Burnham and Anderson (2002): a law less than four behind is not ruled out. Noisy curves that flatten
 # are then taken for valleys in 0 to 7 % of simulations; without this rule, in up to all of them at twelve sizes.

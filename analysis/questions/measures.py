@@ -14,7 +14,7 @@ from tokscale.record import COLUMNS
 
 # Foreign tables write gFID_cfg1.5 or ar_probe_gFID: the words of a name, not the whole of it, tell what it is.
 _FRECHET = {"fid": "gfid", "rfid": "rfid", "gfid": "gfid", "rfd": "rfd", "gfd": "gfd", "rfdd": "rfd", "gfdd": "gfd",
-            "fvd": "gfvd", "rfvd": "rfvd", "gfvd": "gfvd"}  # fmt: skip
+            "fvd": "gfvd", "rfvd": "rfvd", "gfvd": "gfvd", "rfcd": "rfcd", "gfcd": "gfcd"}  # fmt: skip
 _LOWER = {"mse", "lpips", "loss", "bits", "nll", "perplexity", "error"}
 _HIGHER = {"psnr", "ssim", "is", "ris", "gis", "acc", "accuracy", "precision", "recall", "usage"}
 # Errors and rates are a share of the measure; decibels, similarities and accuracies are not.

@@ -17,7 +17,7 @@ from tokscale.errors import TableError
 
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
-_WITHIN = ("dataset", "data.resolution", "encoder", "decoder", "training.images", "probe.size.width",
+_WITHIN = ("dataset", "data.resolution", "data.frames", "encoder", "decoder", "training.images", "probe.size.width",
            "probe.size.depth")  # fmt: skip
 
 

@@ -94,13 +94,14 @@ def _preset(table: pd.DataFrame, part: str, name: str) -> str:
 def _training(table: pd.DataFrame) -> str:
     budget = _range(table, "train_images")
     data = listed(dict.fromkeys(table["dataset"].dropna().astype(str))) if "dataset" in table else ""
-    pixels = _range(table, "data.resolution")
+    pixels, frames = _range(table, "data.resolution"), _range(table, "data.frames")
     seeds = int(table["seed"].nunique()) if "seed" in table else 0
     if not (budget or data):
         return ""
     words = f"Each tokenizer was trained on {budget or 'its budget of'} images"
     words += f" of the data set {data}" if data else ""
     words += f" at {pixels} x {pixels} pixels" if pixels else ""
+    words += f", an image being a clip of {frames} frames" if frames else ""
     words += f", with {_number(seeds, 'seed')} a configuration" if seeds else ""
     return f"{words}, and measured on validation images."
 

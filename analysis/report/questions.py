@@ -44,10 +44,12 @@ QUESTIONS: tuple[Question, ...] = (
     *_both("rfid", "power", "reconstruction"),
     *_both("rfd", "power", "reconstruction"),
     *_both("rfvd", "power", "reconstruction"),
+    *_both("rfcd", "power", "reconstruction"),
     *_both("ar_bits_per_image", "power", "generation"),
     *_both("gfid", "quadratic", "generation"),
     *_both("gfd", "quadratic", "generation"),
     *_both("gfvd", "quadratic", "generation"),
+    *_both("gfcd", "quadratic", "generation"),
     Question("psnr", "ar_bits_per_image", "semilog", ANY, "plane"),
 )
 
@@ -55,6 +57,7 @@ QUESTIONS: tuple[Question, ...] = (
 SEPARATE = (
     "dataset",
     "data.resolution",
+    "data.frames",
     "bottleneck",
     "encoder",
     "decoder",
@@ -63,6 +66,7 @@ SEPARATE = (
     "probe.size.width",
     "probe.size.depth",
 )
+_PLANE: tuple[str, ...] = ("dataset", "data.resolution", "data.frames", "bottleneck")
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
     if points.empty:
         return Answer(question, ())
     # Across the plane the question is one of bottleneck kinds; decoders of one kind are pooled there.
-    separate: tuple[str, ...] = ("dataset", "data.resolution", "bottleneck") if question.kind == ANY else SEPARATE
+    separate = _PLANE if question.kind == ANY else SEPARATE
     if question.section == "reconstruction":  # a tokenizer's own, whatever probes stand on it
         separate = tuple(name for name in separate if not name.startswith("probe."))
         points, _ = counted_once(points, (question.x, question.y))

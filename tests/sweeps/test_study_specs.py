@@ -24,6 +24,7 @@ SPECS = Path(str(files("sweeps") / "specs"))
 STUDIES = [
     "vitok-bottleneck", "vitok-scaling", "gigatok-sizes", "gigatok-layout", "gigatok-halves", "gigatok-alignment",
     "gigatok-entropy", "gigatok-codebook", "gigatok-probes", "vitok-losses", "vitok-generation",
+    "vitok-video",
 ]  # fmt: skip
 H100, A100, V100 = 200e12, 120e12, 40e12
 """FLOP/s that training is assumed to reach; docs/costs.md says why"""
@@ -108,6 +109,19 @@ def test_the_pairs_are_those_of_vitok_figures_6_to_9():
         f"{cost.encoder_name(trial.config)}-{cost.decoder_name(trial.config)}" for trial in trials("vitok-scaling")
     }
     assert pairs == {"S-S", "S-B", "S-L", "B-S", "B-B", "B-L", "L-L"}
+
+
+def test_images_and_clips_of_every_tubelet_meet_at_equal_floats_per_pixel():
+    found = trials("vitok-video")
+    rows = Counter(trial.sizes["pixels_per_float"] for trial in found)
+    assert rows == {192: 4, 96: 4, 48: 4, 24: 4}
+    clips = [trial for trial in found if trial.config.data.frames == 16]
+    assert Counter(trial.sizes["bottleneck_floats"] for trial in clips) == {2**power: 3 for power in (14, 15, 16, 17)}
+    assert {cost.label(trial.config).split()[0] for trial in clips} == {"S-B/16", "S-B/2x16", "S-B/4x16"}
+    assert {trial.config.training.steps for trial in found} == {100_000}
+    for trial in found:
+        training, frames = trial.config.training, trial.config.data.frames
+        assert training.lr == pytest.approx(1e-4 * training.batch_size * frames / 256)
 
 
 def test_the_ladder_is_that_of_gigatok_table_9():

@@ -28,7 +28,7 @@ def write(path, count=30, *, codec="ffv1", pixels="bgr0", times=None, unit=Fract
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = size
-        stream.pix_fmt = pixels
+        stream.pix_fmt, stream.gop_size = pixels, 5
         if times is not None:
             stream.time_base = stream.codec_context.time_base = unit
         container.start_encoding()

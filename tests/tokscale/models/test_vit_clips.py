@@ -201,6 +201,24 @@ def test_sizes_and_flops_of_clips_are_those_of_the_module_built(positions):
     assert sizes["pixels_per_float"] == 6 * 16 * 16 * 3 / (48 * 16)
 
 
+def test_every_frame_costs_the_networks_beside_the_tokenizer_what_an_image_does():
+    losses = {"perceptual": {"weight": 1.0}, "gan": {"weight": 0.1, "discriminator": {"width": 8, "depth": 1}}}
+    image, clip = (
+        parse(TrialConfig, {"data": {"kind": "procedural_video", "frames": frames}, "tokenizer": {"patch": 8},
+                            "losses": losses, "training": {"images": 1024}})
+        for frames in (1, 8)
+    )  # fmt: skip
+    of_image, of_clip = cost.loss_sizes(image), cost.loss_sizes(clip)
+    assert (of_clip.always, of_clip.adversarial) == (8 * of_image.always, 8 * of_image.adversarial)
+    assert of_clip.kept == 8 * of_image.kept
+    assert (of_clip.trained_params, of_clip.frozen_params) == (of_image.trained_params, of_image.frozen_params)
+    plain = clip.model_copy(update={"losses": type(clip.losses)()})
+    assert cost.tokenizer_training_flops(plain) == 1024 * cost.training_flops(clip.tokenizer, 32, 8)
+    assert cost.label(clip) == "S-B/8 n128 kl16"
+    tubelets = clip.tokenizer.model_copy(update={"tubelet": 4, "positions": "sincos"})
+    assert cost.label(clip.model_copy(update={"tokenizer": tubelets})) == "S-B/4x8 sincos n32 kl16"
+
+
 # --- configs ---
 
 
