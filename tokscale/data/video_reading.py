@@ -9,9 +9,12 @@ from itertools import pairwise
 from statistics import median
 
 import av
-from PIL import Image
+import numpy as np
+from numpy.typing import NDArray
 
 from tokscale.data.decoding import UnreadableImage
+
+Pixels = NDArray[np.uint8]
 
 ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
@@ -19,8 +22,8 @@ _KNOWN = 1 << 14  # videos whose times are kept: to find them takes a pass over 
 _ROUNDING = 1e-6  # seconds: far below any frame's duration, far above what sums of times lose
 
 
-def read_clip(path: str, frames: int, fps: float | None, place: float | None) -> list[Image.Image]:
-    """So many upright RGB frames of a video: ``fps`` a second, or as they come where that is None.
+def read_clip(path: str, frames: int, fps: float | None, place: float | None) -> list[Pixels]:
+    """So many upright RGB frames (h, w, c) of a video: ``fps`` a second, or as they come where that is None.
 
     The clip begins at one of the frames that leave room for it: at ``place`` in [0, 1) of them, or the middle one. At
     each time of the clip, the frame that a player would show is taken. Raises ``UnreadableImage``.
@@ -79,10 +82,10 @@ def _chosen(seconds: Sequence[float], frames: int, fps: float | None, place: flo
     return [bisect_right(seconds, moment) - 1 for moment in moments]
 
 
-def _decoded(path: str, wanted: Sequence[int]) -> dict[int, Image.Image]:
+def _decoded(path: str, wanted: Sequence[int]) -> dict[int, Pixels]:
     """The frames of these presentation times; from the key frame before them, or where that fails from the start."""
     for seek in (True, False):
-        found: dict[int, Image.Image] = {}
+        found: dict[int, Pixels] = {}
         with av.open(path) as container:
             stream = _video_stream(container)
             if seek:
@@ -91,7 +94,7 @@ def _decoded(path: str, wanted: Sequence[int]) -> dict[int, Image.Image]:
                 if frame.pts is None:
                     continue
                 if frame.pts in wanted:
-                    found[frame.pts] = upright(frame.to_image(), frame.rotation)
+                    found[frame.pts] = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
                 if frame.pts >= max(wanted):
                     break
         if len(found) == len(set(wanted)):
@@ -99,6 +102,6 @@ def _decoded(path: str, wanted: Sequence[int]) -> dict[int, Image.Image]:
     raise UnreadableImage("a frame that the file lists cannot be decoded")
 
 
-def upright(image: Image.Image, rotation: int) -> Image.Image:
-    """An RGB frame turned counter-clockwise by the degrees that its file asks for, as phones' videos do."""
-    return image if rotation % 360 == 0 else image.rotate(rotation, expand=True)
+def upright(frame: Pixels, rotation: int) -> Pixels:
+    """A frame (h, w, c) turned counter-clockwise by the quarters that its file asks for, as phones' videos do."""
+    return np.ascontiguousarray(np.rot90(frame, round(rotation / 90)))

@@ -52,9 +52,9 @@ def write_sound(path):
     return path
 
 
-def numbers(images):
+def numbers(frames):
     """Which frames these are; lossless to a level or two."""
-    return [round(float(np.asarray(image, np.float64).mean()) / 8) for image in images]
+    return [round(float(np.asarray(image, np.float64).mean()) / 8) for image in frames]
 
 
 # --- which frames ---
@@ -102,10 +102,10 @@ def test_a_clip_fits_into_a_video_that_ends_with_its_last_frame(tmp_path):
 
 
 def test_phones_videos_are_turned_upright():
-    image = Image.fromarray(np.arange(24, dtype=np.uint8).reshape(2, 4, 3))
-    assert (np.asarray(upright(image, 90)) == np.rot90(np.asarray(image))).all()
-    assert (np.asarray(upright(image, -180)) == np.rot90(np.asarray(image), 2)).all()
-    assert upright(image, 0) is image
+    frame = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    assert (upright(frame, 90)[::-1, 0] == frame[0]).all(), "the top goes to the left"
+    assert (upright(frame, -180) == frame[::-1, ::-1]).all()
+    assert (upright(frame, 0) == frame).all()
 
 
 # --- folders ---
