@@ -219,6 +219,25 @@ def test_every_frame_costs_the_networks_beside_the_tokenizer_what_an_image_does(
     assert cost.label(clip.model_copy(update={"tokenizer": tubelets})) == "S-B/4x8 sincos n32 kl16"
 
 
+def test_memory_of_training_on_clips_is_what_autograd_saves():
+    settings = {"encoder": "nano", "decoder": "micro", "patch": 4, "tubelet": 2}
+    trial = parse(TrialConfig, {"data": {"kind": "procedural_video", "frames": 8, "resolution": 16},
+                                "tokenizer": settings, "training": {"batch_size": 2}})  # fmt: skip
+    model, clips, kept = build_tokenizer(trial.tokenizer, 16, 8), torch.rand(2, 3, 8, 16, 16), {}
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        (model(clips)[0] - clips).square().mean()
+    saved = sum(size for size, _ in kept.values())
+    assert cost.stage_cost("tokenizer", trial).image_bytes == pytest.approx(saved / 2, rel=0.15)
+
+
 # --- configs ---
 
 

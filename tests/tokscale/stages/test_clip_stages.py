@@ -104,11 +104,12 @@ def test_clips_of_one_frame_train_to_the_bits_of_images(tmp_path):
 
 def test_perceptual_and_adversarial_losses_see_frames(tmp_path):
     losses = "{perceptual: {kind: random-vgg, weight: 0.5}, gan: {weight: 0.1, discriminator: {width: 4, depth: 1}}}"
-    text = SPEC.replace("  training: {images: 128,", f"  losses: {losses}\n  training: {{images: 128,")
+    watched = "probe_every: 64, probe: {size: pico, images: 16, epochs: 1}"
+    text = SPEC.replace("  training: {images: 128,", f"  losses: {losses}\n  training: {{{watched}, images: 128,", 1)
     records, _ = run_all(text, tmp_path, only=("tokenizer",))
     record, folder = records["tokenizer"]
     last = json.loads(folder.progress.read_text().splitlines()[-1])
-    assert {"perceptual", "gan", "discriminator", "reconstruction"} <= last.keys()
+    assert {"perceptual", "gan", "discriminator", "reconstruction", "probe_loss"} <= last.keys()
     assert not any("batch norm" in note for note in record.notes), "16 clips of 4 frames are whole groups of 16"
 
 
