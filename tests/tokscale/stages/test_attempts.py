@@ -249,7 +249,7 @@ def test_measuring_stops_when_it_is_asked_to(stages, monkeypatch):
     folders = stages("runs")
     run(str(folders["tokenizer"].path))
 
-    def signalled(resolution):
+    def signalled(*extent):
         signal.raise_signal(signal.SIGUSR2)
         return 64
 
