@@ -57,7 +57,9 @@ class ReconstructionTask(Task):
 
     @abstractmethod
     def reconstructed(self, images: Tensor, draws: Draws) -> tuple[Tensor, Named, Named]:
-        """Reconstructions of images (b, 3, h, w) or clips (b, 3, t, h, w), both in [-1, 1], what else is lost, and what is to be watched."""
+        """Reconstructions of images (b, 3, h, w) or clips (b, 3, t, h, w), both in [-1, 1], what else is lost, and what
+        is to be watched.
+        """
 
     def learners(self) -> list[nn.Module]:
         """What the first optimizer trains."""

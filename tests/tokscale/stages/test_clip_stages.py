@@ -113,6 +113,21 @@ def test_perceptual_and_adversarial_losses_see_frames(tmp_path):
     assert not any("batch norm" in note for note in record.notes), "16 clips of 4 frames are whole groups of 16"
 
 
+def test_a_decoder_of_clips_can_be_trained_on(tmp_path):
+    gan = "{weight: 0.1, start: 0, discriminator: {kind: patchgan, width: 4, depth: 1}}"
+    section = f"""\
+  decoder_finetune:
+    training: {{images: 64, batch_size: 16, lr: 1e-3}}
+    losses: {{perceptual: {{kind: random-vgg}}, gan: {gan}}}
+"""
+    text = SPEC.replace("  latents: {images", f"{section}  latents: {{images", 1)
+    records, _ = run_all(text, tmp_path, only=("tokenizer", "decoder_finetune", "reconstruction"))
+    record, folder = records["decoder_finetune"]
+    assert record.measures["finetune_images"] == 64
+    assert {"perceptual", "gan", "discriminator"} <= json.loads(folder.progress.read_text().splitlines()[-1]).keys()
+    assert {"psnr", "rfcd"} <= records["reconstruction"][0].measures.keys()
+
+
 def test_i3d_is_asked_for_in_one_message_where_it_is_absent(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     text = SPEC.replace("frames: 4", "frames: 10").replace("{pictures: 3}", "{clip_features: i3d}")
