@@ -176,7 +176,7 @@ def is_frechet(column: str) -> bool:
 
 def feature_names(table: pd.DataFrame | None, column: str) -> str:
     """The feature networks behind a Fréchet column, in words; says so where the table does not tell."""
-    features = "clip_features" if column in _OF_CLIPS else "features"
+    features = "clip_features" if without_scale(column) in _OF_CLIPS else "features"
     if table is None or features not in table or column not in table:
         return "features not recorded"
     names = sorted({str(name) for name in table.loc[table[column].notna(), features].dropna()})

@@ -247,7 +247,7 @@ class TrialConfig(TrialSections):
             raise ValueError(f"evaluation.clip_features i3d sees clips of {MIN_I3D_FRAMES} frames or more, or images, "
                              f"and data.frames is {self.data.frames}")  # fmt: skip
         probe, frames = self.probe, self.data.frames // self.tokenizer.tubelet
-        if frames > 1 and isinstance(probe, AutoregressiveProbe) and probe.positions == "rotary":
+        if frames > 1 and probe is not None and probe.positions == "rotary":
             check_three_axes("probe.size", probe.size)
 
     def _check_codes(self) -> None:

@@ -113,6 +113,19 @@ def test_perceptual_and_adversarial_losses_see_frames(tmp_path):
     assert not any("batch norm" in note for note in record.notes), "16 clips of 4 frames are whole groups of 16"
 
 
+def test_a_diffusion_probe_takes_clips_and_measures_them_at_every_scale(tmp_path):
+    probe = "probe: {kind: diffusion, size: pico, training: {images: 128, batch_size: 32, lr: 2e-3}}"
+    text = SPEC.replace("probe: {size: pico, training: {images: 128, batch_size: 32, lr: 2e-3}}", probe).replace(
+        "generation: {images: 20,", "generation: {images: 20, sampler_steps: 3, cfg_scales: [1, 2],")  # fmt: skip
+    text = text.replace("  linear_probe: {images: 64, epochs: 2, warmup_epochs: 1, batch_size: 16}\n", "")
+    records, _ = run_all(text, tmp_path)
+    generation = records["generation"][0].measures
+    assert {"gfcd", "gfcd_cfg1", "gfcd_cfg2", "gfd_cfg1"} <= generation.keys()
+    assert generation["gfcd"] == generation[f"gfcd_cfg{generation['cfg_scale']:g}"]
+    with Image.open(records["generation"][1].artifacts / "samples_cfg2.png") as picture:
+        assert picture.size == (4 * 16, 3 * 16)
+
+
 def test_a_decoder_of_clips_can_be_trained_on(tmp_path):
     gan = "{weight: 0.1, start: 0, discriminator: {kind: patchgan, width: 4, depth: 1}}"
     section = f"""\
