@@ -127,10 +127,11 @@ def average_seeds(
     points = _runs(used, points)
     if "seed" not in table.columns or used["seed"].astype("string").nunique() < 2:
         return points
-    keys = pd.DataFrame({f"x{number}": values for number, values in enumerate(points.x)})
+    told: dict[str, Any] = {f"x{number}": values for number, values in enumerate(points.x)}
     for number, name in enumerate(_configuration(used, (*x, y, weights))):
-        keys[f"c{number}"] = pd.factorize(used[name].astype("string"))[0]
-    keys["alone"] = np.where(used["seed"].isna(), np.arange(len(used)), -1)
+        told[f"c{number}"] = pd.factorize(used[name].astype("string"))[0]
+    told["alone"] = np.where(used["seed"].isna(), np.arange(len(used)), -1)
+    keys = pd.DataFrame(told)  # at once: columns that are added one by one make a wide table slow
     place, notes = _places(keys, used, (*x, y, weights))
     points = replace(points, warnings=(*points.warnings, *notes))
     count = np.bincount(place)

@@ -133,3 +133,9 @@ def test_a_column_that_differs_in_every_row_is_named_when_no_seed_can_be_average
     points = average_seeds(table, numeric_points(table, ["x"], "y"), ["x"], "y")
     assert len(points.y) == 4
     assert any("host" in warning for warning in points.warnings)
+
+
+def test_a_table_of_very_many_settings_is_grouped_without_a_word() -> None:
+    table = foreign()
+    settings = pd.DataFrame({f"setting.{number}": table["method"] for number in range(150)})
+    assert fitted(pd.concat([table, settings], axis=1)).n == 12
