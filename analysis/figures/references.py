@@ -10,27 +10,41 @@ import pandas as pd
 from analysis.figures.curves import Reference
 from analysis.figures.series import finite
 from analysis.published_tables import published, published_names
-from analysis.style import feature_names
+from analysis.style import feature_names, is_frechet
 from tokscale.errors import UsageError, one_of
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """A published table to lay under one's own points: which rows, and which of its columns are which of ours."""
+    """A published table to lay under one's own points: which rows, and which of its columns are which of ours.
+
+    ``columns`` has for each of ours theirs, and what one of theirs is in ours.
+    """
 
     table: str
     label: str
     rows: tuple[str, str]
-    columns: dict[str, str]
+    columns: dict[str, tuple[str, float]]
     features: str
 
 
 # PSNR and SSIM depend on data and resolution, which the label names; a Fréchet distance on its features as well.
-OVERLAYS = {
-    "vitok": Overlay(
-        "vitok_fig2_bottleneck_256p", "ViTok S-B, 256 px ImageNet (arXiv:2501.09755, Fig. 2)",
-        ("dataset", "imagenet"), {"bottleneck_floats": "E", "psnr": "PSNR", "ssim": "SSIM", "rfid": "rFID"},
-        "inception-torchvision",
+_GIGATOK = {"tokenizer_params": ("params_M", 1e6), "rfid": ("rFID", 1.0), "lpips": ("LPIPS", 1.0),
+            "gfid": ("ar_probe_gFID", 1.0), "ar_linear_accuracy": ("ar_probe_lin_acc_pct", 0.01)}  # fmt: skip
+_OURS = {"E": "bottleneck_floats", "PSNR": "psnr", "SSIM": "ssim", "rFID": "rfid"}
+OVERLAYS: dict[str, tuple[Overlay, ...]] = {
+    "vitok": (
+        Overlay(
+            "vitok_fig2_bottleneck_256p", "ViTok S-B, 256 px ImageNet (arXiv:2501.09755, Fig. 2)",
+            ("dataset", "imagenet"), {ours: (theirs, 1.0) for theirs, ours in _OURS.items()}, "inception-torchvision",
+        ),
+    ),
+    "gigatok": tuple(
+        Overlay(
+            "gigatok_fig3_fig7_semreg_scaling", f"GigaTok {words}, 256 px ImageNet (arXiv:2504.08736, Fig. 7)",
+            ("semantic_regularization", rows), _GIGATOK, "inception-tf2015",
+        )
+        for rows, words in (("without", "unaligned"), ("with (", "aligned"))
     ),
 }  # fmt: skip
 
@@ -40,17 +54,21 @@ def references(names: Sequence[str], table: pd.DataFrame, x: str, y: str) -> lis
 
     ``names`` are the words of ``OVERLAYS`` or the tables' own names; raises ``UsageError`` for any other.
     """
-    by_table = {overlay.table: overlay for overlay in OVERLAYS.values()}
+    by_table = {overlays[0].table: overlays for overlays in OVERLAYS.values()}
     found = []
     for name in names:
-        overlay = OVERLAYS.get(name) or by_table.get(name)
-        if overlay is None:
+        overlays = OVERLAYS.get(name) or by_table.get(name)
+        if overlays is None:
             what = "a published table without an overlay" if name in published_names() else "no such published curve"
             raise UsageError(what, given=name, allowed=one_of(OVERLAYS, name))
-        if not {x, y} <= set(overlay.columns) or (y == "rfid" and feature_names(table, y) != overlay.features):
-            continue
-        rows = published(overlay.table)
-        rows = rows[rows[overlay.rows[0]].str.startswith(overlay.rows[1])]
-        points = finite(rows.rename(columns={theirs: ours for ours, theirs in overlay.columns.items()}), x, y)
-        found.append(Reference(overlay.label, points[x].to_numpy(float), points[y].to_numpy(float)))
+        for overlay in overlays:
+            if not {x, y} <= set(overlay.columns):
+                continue
+            if is_frechet(y) and feature_names(table, y) != overlay.features:
+                continue
+            rows = published(overlay.table)
+            rows = rows[rows[overlay.rows[0]].str.startswith(overlay.rows[1])]
+            scaled = {ours: rows[theirs] * factor for ours, (theirs, factor) in overlay.columns.items()}
+            points = finite(pd.DataFrame(scaled), x, y)
+            found.append(Reference(overlay.label, points[x].to_numpy(float), points[y].to_numpy(float)))
     return found

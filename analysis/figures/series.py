@@ -56,6 +56,10 @@ def share(r2: float) -> str:
     return f"{r2:.3f}" if r2 >= 0.995 else f"{r2:.2f}"
 
 
+_OF_A_SECTION = ("weight", "layer", "kind", "start", "features")
+"""settings that many sections have: their names alone tell nothing"""
+
+
 def split(table: pd.DataFrame, by: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
     """The groups of a table by these columns, in order, each with its name in words; without columns one, unnamed."""
     if not by:
@@ -83,14 +87,17 @@ def _ordered(table: pd.DataFrame, column: str) -> list[object]:
 
 
 def group_label(values: dict[str, object]) -> str:
-    """A group in words: ``decoder S``, ``FSQ, decoder S``, ``lr 0.001``."""
+    """A group in words: ``decoder S``, ``FSQ, decoder S``, ``lr 0.001``, ``semantic weight 0.5``."""
     return ", ".join(_in_words(column, value) for column, value in values.items())
 
 
 def _in_words(column: str, value: object) -> str:
     if column == "bottleneck":
         return NAMES.get(str(value), str(value))
-    return f"{column.rsplit('.', 1)[-1].replace('_', ' ')} {value_label(value)}"
+    *sections, name = column.split(".")
+    if sections and name in _OF_A_SECTION:
+        name = f"{sections[-1]} {name}"
+    return f"{name.replace('_', ' ')} {value_label(value)}"
 
 
 def value_label(value: object) -> str:

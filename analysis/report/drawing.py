@@ -19,7 +19,7 @@ from analysis.laws import law_named
 from analysis.questions import BestSize, IsoFrontier, ParetoFront
 from analysis.report.decisions import Decision, answers_of, measures, scaled_together
 from analysis.report.load import Sweep
-from analysis.report.questions import ANY, CONTINUOUS, DISCRETE, Answer, rows_of_kind, varying
+from analysis.report.questions import ANY, CONTINUOUS, DISCRETE, SIZE, Answer, rows_of_kind, varying
 from analysis.style import axis_label, plain
 from tokscale.record import write_atomically
 
@@ -66,7 +66,7 @@ class Drawing:
 
     def _curve(self, answer: Answer, names: Sequence[str]) -> Drawn:
         q, table = answer.question, self.sweep.table
-        overlays = references(names, table, q.x, q.y) if q.kind == CONTINUOUS else []
+        overlays = references(names, table, q.x, q.y) if q.kind == CONTINUOUS or q.x == SIZE else []
         y, x = axis_label(q.y, table), axis_label(q.x, table)
         points = pd.concat([one.points for one in answer.series])
         ends = f"{y} from {plain(points[q.y].min())} to {plain(points[q.y].max())}"

@@ -11,6 +11,7 @@ from analysis.figures import Series, split
 from analysis.figures.series import finite
 from analysis.fitting import Fit, fit
 from analysis.points import measured_against
+from analysis.questions.settings import equal_for
 from analysis.shared import counted_once
 from analysis.style import axis_label, is_frechet
 from tokscale.errors import TableError
@@ -53,6 +54,23 @@ QUESTIONS: tuple[Question, ...] = (
     Question("psnr", "ar_bits_per_image", "semilog", ANY, "plane"),
 )
 
+# Of trials that all have one bottleneck: laws of the tokenizer's size, as GigaTok draws them. Only there does the
+# probing loss compare.
+_OF_SIZE: tuple[tuple[str, str, str], ...] = (
+    ("psnr", "semilog", "reconstruction"),
+    ("ssim", "semilog", "reconstruction"),
+    ("mse", "power", "reconstruction"),
+    ("lpips", "power", "reconstruction"),
+    ("rfid", "power", "reconstruction"),
+    ("rfd", "power", "reconstruction"),
+    ("ar_loss", "power", "generation"),
+    ("ar_bits_per_image", "power", "generation"),
+    ("gfid", "power", "generation"),
+    ("gfd", "power", "generation"),
+    ("ar_linear_accuracy", "semilog", "generation"),
+)
+SIZE = "tokenizer_params"
+
 # Trials that differ in one of these are not one curve; whatever else differs is pooled: spread about the law.
 SEPARATE = (
     "dataset",
@@ -88,9 +106,22 @@ class Answer:
         return bool(self.series)
 
 
-def ask(table: pd.DataFrame, questions: Sequence[Question] = QUESTIONS) -> list[Answer]:
+def ask(table: pd.DataFrame, questions: Sequence[Question] | None = None) -> list[Answer]:
     """Every question put to the table; a group that cannot be fitted gets a reason instead of a fit."""
-    return [_answer(table, question) for question in questions]
+    asked = (*QUESTIONS, *size_questions(table)) if questions is None else questions
+    return [_answer(table, question) for question in asked]
+
+
+def size_questions(table: pd.DataFrame) -> list[Question]:
+    """Laws of the tokenizer's size, of the kinds of bottleneck that have one size where tokenizers have several."""
+    found = []
+    for kind, bottleneck in ((CONTINUOUS, "bottleneck_floats"), (DISCRETE, "bottleneck_bits")):
+        rows = rows_of_kind(table, kind)
+        if not {bottleneck, SIZE} <= set(rows.columns):
+            continue
+        if rows[bottleneck].nunique() == 1 and rows[SIZE].nunique() > 1:
+            found += [Question(y, SIZE, law, kind, section) for y, law, section in _OF_SIZE]
+    return found
 
 
 def rows_of_kind(table: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -115,7 +146,7 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
     if question.section == "reconstruction":  # a tokenizer's own, whatever probes stand on it
         separate = tuple(name for name in separate if not name.startswith("probe."))
         points, _ = counted_once(points, (question.x, question.y))
-    by = varying(points, separate)
+    by = varying(points, separate) if question.x != SIZE else _held(points, question)
     if is_frechet(question.y):  # different features or reference sets are different measures
         points, against = measured_against(points, question.y)
         by += varying(points, ("features", against))
@@ -126,6 +157,12 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
         if reason:
             reasons[label] = reason
     return Answer(question, tuple(series), reasons)
+
+
+def _held(points: pd.DataFrame, question: Question) -> list[str]:
+    """The settings that tell curves of the tokenizer's size apart: all that do not go along with it."""
+    held, _ = equal_for(points, SIZE, (question.y,))
+    return [name for name in held if question.section != "reconstruction" or not name.startswith("probe.")]
 
 
 def _fit(rows: pd.DataFrame, question: Question) -> tuple[Fit | None, str | None]:

@@ -75,11 +75,11 @@ def _answers(content: Content) -> Html:
 
 
 def curves(content: Content) -> Html:
-    """Reconstruction, then generation, against the size of the bottleneck."""
+    """Reconstruction, then generation, against the size of the bottleneck, or the tokenizer's where that is one."""
     reading = (
         "Each point is one trial. The line is the fitted law, the shaded band its 95 % confidence band, and the "
         "lighter band says where a further trial would fall. Continuous bottlenecks are drawn against their floats E, "
-        "discrete ones against their bits."
+        "discrete ones against their bits; where all have one size, measures are drawn against the tokenizer's."
     )
     parts: list[Html] = []
     for what, absent in (
@@ -87,6 +87,8 @@ def curves(content: Content) -> Html:
         ("generation", "The generation side was not measured in this sweep."),
     ):
         figures = [f for kind in (CONTINUOUS, DISCRETE) for f in content.figures.get(f"{what} {kind}", [])]
+        if any(one.measured for one in content.answers if one.question.section == what):
+            absent = "Measured at one size only: there is no curve to draw."
         parts += [tag("h3", what.capitalize()), _grid(figures) if figures else tag("p", absent, class_="absent")]
     for name, title in (("best", "The best bottleneck"), ("sizes", "Encoder and decoder")):
         if content.figures[name]:
