@@ -20,6 +20,7 @@ from analysis.search import best_minimum
 Array = npt.NDArray[np.float64]
 
 _MAX_POINTS = 2000  # more are gathered: a law is straight within 1/2000 of the span of ln x
+_LEAST_OF_GROUP = 40  # points of a sample of groups
 _MANY = 20_000  # points, of which a sample finds the neighbourhood of the optimum
 _CELLS = 20_000  # numbers in the derivatives (b, n, p) of data sets that are solved at once
 
@@ -64,7 +65,10 @@ class Problem:
         # Trial steps may leave the range of floats; their cost is then infinite, and they are not taken.
         with np.errstate(all="ignore"):
             value, slope = self.law.curve(coordinates, self.z if z is None else z)
-            return (np.log(value), slope / value[..., None]) if self.law.log_residuals else (value, slope)
+            if self.law.log_residuals:
+                slope /= value[..., None]  # in place: of many points and groups it is the largest array there is
+                value = np.log(value)
+            return value, slope
 
     def bend(self, coordinates: Array) -> Array:
         """Second derivatives (b, n, p, p) of the curve on the scale of the residuals."""
@@ -163,8 +167,13 @@ def solve(task: Problem) -> Solution:
         return minimise_huber(task)
     if task.law.linear:
         return _solve_linear(task)
-    if task.z.shape[2] > _MANY:
+    if task.z.shape[2] > _MANY or (task.law.groups and task.z.shape[2] > _MAX_POINTS):
         return _solve_many(task)
+    return _searched(task)
+
+
+def _searched(task: Problem) -> Solution:
+    """The best minimum from the law's own starts, of as many data sets at a time as fit the cache."""
     size = max(1, _CELLS // (task.z.shape[2] * len(task.law.parameters)))
     parts = [best_minimum(replace(task, target=target, scatter=np.zeros(len(target))))
              for target in np.split(task.target, range(size, len(task.target), size))]  # fmt: skip
@@ -182,10 +191,22 @@ def _solve_linear(task: Problem) -> Solution:
 
 def _solve_many(task: Problem) -> Solution:
     """From the optimum of a sample of the points to that of all."""
-    sample = np.random.default_rng(0).choice(task.z.shape[2], _MAX_POINTS, replace=False)
+    sample = _sample(task)
     part = replace(task, z=task.z[:, :, sample], target=task.target[:, sample], weight=task.weight[sample])
     low, high = task.law.limits()
-    start = solve(replace(part, scatter=np.zeros(len(part.target)))).coordinates
+    start = _searched(replace(part, scatter=np.zeros(len(part.target)))).coordinates
     coordinates, cost = minimise(lambda at, _: task.model(at), task.target, task.weight, start, low, high,
                                  tolerance=1e-11, first_damping=1e-8)  # fmt: skip
     return Solution(coordinates, cost + task.scatter)
+
+
+def _sample(task: Problem) -> Rows:
+    """Some ``_MAX_POINTS`` of the points; of groups alike from each, over all its sizes, and of small ones all."""
+    n = task.z.shape[2]
+    if not task.law.groups:
+        return np.random.default_rng(0).choice(n, _MAX_POINTS, replace=False)
+    order = np.lexsort(task.z[:, 0])  # by group, then by size
+    counts = np.bincount(task.z[-1, 0].astype(np.int64), minlength=task.law.groups)
+    steps = np.maximum(1, counts // max(_LEAST_OF_GROUP, _MAX_POINTS // task.law.groups))
+    place = np.arange(n) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.sort(order[place % np.repeat(steps, counts) == 0])

@@ -72,9 +72,15 @@ class _Layout:
         shape = (len(coordinates), z.shape[-1])
         value, slope = np.zeros(shape), np.zeros((*shape, self.count))
         for place, inside in self._members(z):
-            part, part_slope = self.law.curve(coordinates[:, place], z[:-1])
-            value = np.where(inside, part, value)
-            slope[..., place] = np.where(inside[..., None], part_slope, slope[..., place])
+            if len(inside) == 1:  # the same points for all: each group is asked at its own only
+                rows = np.flatnonzero(inside[0])
+                value[:, rows], slope[:, rows[:, None], place] = self.law.curve(
+                    coordinates[:, place], z[:-1, :, rows]
+                )
+            else:
+                part, part_slope = self.law.curve(coordinates[:, place], z[:-1])
+                value = np.where(inside, part, value)
+                slope[..., place] = np.where(inside[..., None], part_slope, slope[..., place])
         return value, slope
 
     def bend(self, coordinates: Array, z: Array) -> Array:
