@@ -218,15 +218,16 @@ def profile_limits(
     center, slope = quantity(best, np.arange(m))
     if _exact(task, solution):
         return Limits(center.copy(), center.copy())
-    variance = _deviation(task, solution)[which] ** 2
-    spread = np.maximum(variance * (_leverage(task, solution, which, slope) + extra), 1e-24 * center**2 + 1e-300)
-    threshold = _student(task, level) ** 2
+    freedom = task.freedom_at(solution.coordinates)
+    residual = solution.cost / freedom
+    threshold = special.stdtrit(freedom, 0.5 + level / 2) ** 2
+    spread = np.maximum(residual[which] * (_leverage(task, solution, which, slope) + extra), 1e-24 * center**2 + 1e-300)
+    usual = np.sqrt(threshold[which] * spread)
     if task.target.shape[1] > _MANY:
-        half = np.sqrt(threshold * spread)
-        return Limits(center - half, center + half)
-    limit = solution.cost * (1 + threshold / task.freedom)
+        return Limits(center - usual, center + usual)
+    limit = solution.cost + residual * threshold
     both, sign = np.tile(which, 2), np.repeat([-1.0, 1.0], m)
-    reach = np.tile(_ENDLESS * np.sqrt(threshold * spread), 2)
+    reach = np.tile(_ENDLESS * usual, 2)
     # A part that is absent has no usual half-width: without this its scale would sink for ever.
     longest = np.where(np.tile(np.broadcast_to(logarithms, (m,)), 2), _RANGE - sign * np.tile(center, 2), np.inf)
     climb = Climb(

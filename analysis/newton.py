@@ -222,7 +222,7 @@ class _Descent:
 
 
 def solve_definite(matrix: Array, right: Array, held: Mask, ridge: Array) -> tuple[Array, Mask]:
-    """Solve symmetric systems (b, p, p) for right sides (b, p) by Cholesky; false (b,) where one is not definite.
+    """Solve symmetric systems (b, p, p) for right sides (b, p) by elimination; false (b,) where one is not definite.
 
     ``held`` coordinates stay out, and each solution is that of the system in units of its own diagonal, to which
     ``ridge`` (b,) is added. NumPy's own stops at the first matrix that is not definite.
@@ -231,15 +231,19 @@ def solve_definite(matrix: Array, right: Array, held: Mask, ridge: Array) -> tup
     diagonal = np.einsum("bpp->bp", matrix)
     fine = ((diagonal > 0) | held).all(axis=1)
     unit = np.where(held | (diagonal <= 0), 0.0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)))
-    scaled = (matrix * unit[:, :, None] * unit[:, None, :]).transpose(1, 2, 0).copy()
-    answer = (right * unit).T.copy()
+    # The right side is one more column: rows are eliminated below each pivot, which are the squares of Cholesky's.
+    rows = np.empty((p, p + 1, len(right)))
+    rows[:, :p] = (matrix * unit[:, :, None] * unit[:, None, :]).transpose(1, 2, 0)
+    rows[:, p] = (right * unit).T
+    rows[np.arange(p), np.arange(p)] = 1 + ridge
     for j in range(p):
-        pivot = 1 + ridge - (scaled[j, :j] ** 2).sum(axis=0)
-        fine &= pivot > 0.1 * RIDGE
-        root = np.sqrt(np.where(pivot > 0.1 * RIDGE, pivot, 1.0))
-        scaled[j, j] = root
-        answer[j] = (answer[j] - (scaled[j, :j] * answer[:j]).sum(axis=0)) / root
-        scaled[j + 1 :, j] = (scaled[j + 1 :, j] - np.einsum("ikb,kb->ib", scaled[j + 1 :, :j], scaled[j, :j])) / root
-    for j in range(p - 1, -1, -1):
-        answer[j] = (answer[j] - (scaled[j + 1 :, j] * answer[j + 1 :]).sum(axis=0)) / scaled[j, j]
+        pivot = rows[j, j]
+        definite = pivot > 0.1 * RIDGE
+        fine &= definite
+        share = rows[j, j + 1 :] / np.where(definite, pivot, 1.0)
+        rows[j + 1 :, j + 1 :] -= rows[j, j + 1 : p, None] * share
+        rows[j, j + 1 :] = share
+    answer = rows[:, p]
+    for j in range(p - 1, 0, -1):
+        answer[:j] -= rows[:j, j] * answer[j]
     return answer.T * unit, fine

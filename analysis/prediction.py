@@ -82,13 +82,14 @@ def run_variance(
     by the degrees of freedom of a sum (Satterthwaite 1946). Where the points lie on the curve it is 1.
     """
     residual = (task.target - task.model(solution.coordinates)[0])[0]
-    variance = (float((task.weight * residual**2).sum()) + float(task.scatter[0])) / task.freedom
+    spare = float(task.freedom_at(solution.coordinates)[0])
+    variance = (float((task.weight * residual**2).sum()) + float(task.scatter[0])) / spare
     if not variance > 0:
         return np.ones(np.shape(form_deviation))
     run = 1.0
     if points.seed_variance is not None and points.seed_freedom > 0:
         lost = points.seed_variance * (1 - float((1 / points.seeds).mean())) / variance
-        freedom = (1 + lost) ** 2 / (1 / task.freedom + lost**2 / points.seed_freedom)
-        own, usual = (special.stdtrit(count, 0.5 + level / 2) for count in (freedom, task.freedom))
+        freedom = (1 + lost) ** 2 / (1 / spare + lost**2 / points.seed_freedom)
+        own, usual = (special.stdtrit(count, 0.5 + level / 2) for count in (freedom, spare))
         run = (1 + lost) * float(own / usual) ** 2
     return np.asarray(run + np.square(form_deviation) / variance, dtype=np.float64)

@@ -20,6 +20,7 @@ from analysis.search import best_minimum
 Array = npt.NDArray[np.float64]
 
 _MAX_POINTS = 2000  # more are gathered: a law is straight within 1/2000 of the span of ln x
+_AT_BOUND = 1e-12  # of what is large for a coordinate
 _LEAST_OF_GROUP = 40  # points of a sample of groups
 _MANY = 20_000  # points, of which a sample finds the neighbourhood of the optimum
 _CELLS = 20_000  # numbers in the derivatives (b, n, p) of data sets that are solved at once
@@ -46,6 +47,17 @@ class Problem:
     @property
     def freedom(self) -> int:
         return self.rows - len(self.law.parameters)
+
+    def freedom_at(self, optima: Array) -> Array:
+        """Degrees of freedom (b,) of the residuals about optima (b, p): what a bound at zero holds has fitted nothing.
+
+        Given which bounds hold, the squares about a cone's least-squares fit have as many degrees of freedom as there
+        are points more than free coordinates (Meyer and Woodroofe 2000, "On the degrees of freedom in shape-restricted
+        regression"). At a law's technical limits it is not so: there a part is a kink or a step, which still has its
+        choice among the points.
+        """
+        held = (self.law.limits()[0] == 0) & (optima <= _AT_BOUND * self.sizes)
+        return np.asarray(self.freedom + held.sum(axis=1), dtype=np.float64)
 
     @property
     def sizes(self) -> Array:

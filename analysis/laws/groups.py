@@ -74,9 +74,7 @@ class _Layout:
         for place, inside in self._members(z):
             if len(inside) == 1:  # the same points for all: each group is asked at its own only
                 rows = np.flatnonzero(inside[0])
-                value[:, rows], slope[:, rows[:, None], place] = self.law.curve(
-                    coordinates[:, place], z[:-1, :, rows]
-                )
+                value[:, rows], slope[:, rows[:, None], place] = self.law.curve(coordinates[:, place], z[:-1, :, rows])
             else:
                 part, part_slope = self.law.curve(coordinates[:, place], z[:-1])
                 value = np.where(inside, part, value)
