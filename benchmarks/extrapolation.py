@@ -21,8 +21,8 @@ are judged on domains and data sets that had no say in choosing them.
     choose, best without its domain   0.0203  0.0257  0.0077  0.0140  0.0009
 
     90 % intervals                       all      IC     NMT      BB      LM    width    score
-    power_floor as if it were true     0.514   0.453   0.800   0.558   0.623   0.0937   0.2840   coverage 0.39 .. 0.64
-    power_floor                        0.832   0.867   0.800   0.783   0.663   0.1599   0.2093   coverage 0.74 .. 0.91
+    power_floor as if it were true     0.508   0.447   0.800   0.542   0.623   0.0928   0.2841   coverage 0.39 .. 0.63
+    power_floor                        0.829   0.862   0.800   0.783   0.663   0.1590   0.2090   coverage 0.74 .. 0.91
     choose                             0.898   0.910   1.000   0.658   0.947   0.1274   0.1476   coverage 0.83 .. 0.96
 """
 

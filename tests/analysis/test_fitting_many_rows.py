@@ -87,6 +87,20 @@ def test_groups_are_never_gathered_together() -> None:
         assert fewer.weight[fewer.z[-1, 0] == number].sum() == (group == number).sum()
 
 
+def test_a_sample_of_groups_leads_to_the_optimum_of_all_their_points() -> None:
+    law = group_law(law_named("power_floor"), 3, ["exponent"])
+    rng = np.random.default_rng(1)
+    group = np.repeat([0.0, 1.0, 2.0], [2900, 80, 20])  # small groups are not thinned out
+    x = np.array([10 ** rng.uniform(2, 6, 3000), group])
+    y = (2 + group + 40 * x[0] ** -0.5) * np.exp(0.05 * rng.standard_normal(3000))
+    task = problem(law, x, y[None])
+    found = solve(task)
+    step = np.linalg.lstsq(task.model(found.coordinates)[1][0],
+                           (task.target - task.model(found.coordinates)[0])[0], rcond=None)[0]  # fmt: skip
+    assert np.abs(step / task.sizes).max() < 1e-4
+    assert found.cost == pytest.approx(3000 * 0.05**2, rel=0.1)
+
+
 def test_a_bootstrap_of_too_many_points_is_not_begun() -> None:
     rng = np.random.default_rng(0)
     x = 10 ** rng.uniform(3, 9, 60_000)
