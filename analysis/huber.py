@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from analysis.curves import Curve, curve_of
 from analysis.newton import Descend, descent
-from analysis.solver import Problem, Solution
+from analysis.solver import Problem, Solution, solve
 
 Array = npt.NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def minimise_huber(task: Problem, starts: Array | None = None) -> Solution:
         starts = np.zeros((b, 1, len(task.law.parameters)))
     elif n > _MANY:
         starts = _sampled(task).coordinates[:, None]
-    starts = task.starts() if starts is None else starts
+    starts = _starts(task) if starts is None else starts
     curve = curve_of(task)
     descend = descent(task, curve)
     coordinates, cost = optima(task, curve, descend, starts)
@@ -46,6 +46,14 @@ def minimise_huber(task: Problem, starts: Array | None = None) -> Solution:
     if not task.law.linear:
         best, least = _by_detours(task, descend, best, least)
     return Solution(best, least + task.scatter)
+
+
+def _starts(task: Problem) -> Array:
+    """The law's own starts; before those of a law of breaks, whose minima are many, the optimum of squares."""
+    if task.law.terms is not None:
+        return task.starts()
+    squares = solve(replace(task, delta=None)).coordinates
+    return np.concatenate([squares[:, None], task.starts()], axis=1)
 
 
 def optima(task: Problem, curve: Curve, descend: Descend, starts: Array) -> tuple[Array, Array]:
