@@ -9,11 +9,11 @@ measurement there, and of the turning point where there is one; entries below .9
 Monte-Carlo standard errors (.015 each at 200 sets) are marked - and +. The model is true here: real curves of another
 form cover less (``benchmarks/extrapolation.py``).
 
-What holds more than .97 for a reason that no threshold mends: a floor whose truth is zero (.97 to .98: its interval
-errs on one side only), and at 6 and 8 points a valley whose floor and rise the points do not tell apart, where the
-bounds at zero close the intervals (floor 5, exponents .3 and .4: .998 of floor and rise, .98 of the curve; others up to
-.99). What a bound at zero holds counts as no parameter (``Problem.freedom_at``); else a valley at 6 points would cover
-up to 1.
+What holds more than .97 for a reason that no threshold mends (400 to 2,000 sets): a floor whose truth is zero (.97 to
+.985: its interval errs on one side only); and a valley whose floor and rise the points hardly tell apart, where the
+bounds at zero close the intervals (6 and 8 points, floor 5, exponents .3 and .4: .995 to .998 of floor and rise,
+.985 to .99 of the curve; other valleys up to .995 and .983). What a bound at zero holds counts as no parameter
+(``Problem.freedom_at``); else a valley at 6 points would cover up to 1.
 """
 
 from __future__ import annotations
