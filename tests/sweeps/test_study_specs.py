@@ -24,7 +24,7 @@ SPECS = Path(str(files("sweeps") / "specs"))
 STUDIES = [
     "vitok-bottleneck", "vitok-scaling", "gigatok-sizes", "gigatok-layout", "gigatok-halves", "gigatok-alignment",
     "gigatok-entropy", "gigatok-codebook", "gigatok-probes", "vitok-losses", "vitok-generation",
-    "vitok-video",
+    "vitok-video", "vitok-resolution",
 ]  # fmt: skip
 H100, A100, V100 = 200e12, 120e12, 40e12
 """FLOP/s that training is assumed to reach; docs/costs.md says why"""
@@ -109,6 +109,15 @@ def test_the_pairs_are_those_of_vitok_figures_6_to_9():
         f"{cost.encoder_name(trial.config)}-{cost.decoder_name(trial.config)}" for trial in trials("vitok-scaling")
     }
     assert pairs == {"S-S", "S-B", "S-L", "B-S", "B-B", "B-L", "L-L"}
+
+
+def test_both_resolutions_meet_at_equal_floats_per_pixel_and_at_equal_floats():
+    found = trials("vitok-resolution")
+    assert Counter(trial.sizes["pixels_per_float"] for trial in found) == {192: 2, 96: 2, 48: 2, 24: 2, 12: 2}
+    floats = Counter(trial.sizes["bottleneck_floats"] for trial in found)
+    assert floats == {1024: 1, 2048: 1, 4096: 2, 8192: 2, 16384: 2, 32768: 1, 65536: 1}
+    shared = {stage.key for trial in trials("vitok-bottleneck") for stage in trial.stages}
+    assert len({stage.key for trial in found for stage in trial.stages} & shared) == 5 * 5
 
 
 def test_images_and_clips_of_every_tubelet_meet_at_equal_floats_per_pixel():
@@ -218,6 +227,37 @@ def test_a_small_form_needs_no_weights_and_no_more_than_half_an_hour_of_a_laptop
         if name.startswith("gigatok"):
             assert config.losses.semantic is not None
             assert isinstance(config.losses.semantic.features, ClassifierTeacher)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [("vitok-bottleneck", 15), ("vitok-scaling", 21), ("vitok-resolution", 10)]
+)
+def test_a_small_form_of_vitok_s_sweeps_is_minutes_of_two_idle_cores(name, number, tmp_path):
+    plan = make_plan(SPECS / f"{name}.yaml", Store(tmp_path), small=True)
+    assert sum(plan.costs[key].flops for key in plan.stages) < 40e12, "two cores at 40 GFLOP/s"
+    assert len(plan.trials) == number
+    for trial in plan.trials:
+        config = trial.config
+        assert (config.data.kind, config.losses.perceptual, config.evaluation.features) == (
+            "procedural", None, "random-conv",
+        )  # fmt: skip
+    kept = make_plan(SPECS / f"{name}.yaml", Store(tmp_path))
+    stages = [{stage.kind for stage in form.stages.values()} for form in (plan, kept)]
+    assert stages[0] == stages[1], "the same code path"
+
+
+def test_the_small_scaling_has_vitok_s_seven_pairs_and_three_seeds(tmp_path):
+    plan = make_plan(SPECS / "vitok-scaling.yaml", Store(tmp_path), small=True)
+    pairs = Counter(f"{cost.encoder_name(trial.config)}-{cost.decoder_name(trial.config)}" for trial in plan.trials)
+    small, medium, large = "nano", "micro", "mini"
+    assert pairs == {
+        f"{encoder}-{decoder}": 3
+        for encoder, decoder in [
+            (small, small), (small, medium), (small, large), (medium, small), (medium, medium), (medium, large),
+            (large, large),
+        ]
+    }  # fmt: skip
+    assert {trial.config.seed for trial in plan.trials} == {0, 1, 2}
 
 
 def test_vitok_s_second_stage_has_a_small_form_without_weights(tmp_path):
