@@ -95,7 +95,7 @@ def stage_cost(kind: str, trial: TrialConfig) -> StageCost:
 
 
 def _tokens(trial: TrialConfig) -> int:
-    return trial.tokenizer.latent_tokens(*trial.data.extent)
+    return trial.tokenizer.tokens_of(*trial.data.extent)
 
 
 def _pixels(trial: TrialConfig) -> int:

@@ -3,8 +3,9 @@
 FLOPs are two per multiply-accumulate, counted in matrix products, convolutions and attention alone, as torch's
 FlopCounterMode does; attention is counted whole, also where it is causal. The GFLOPs of ViTok's Table 1 are
 multiply-accumulates, half of these. Parameters are exactly those of the modules built; FLOPs too for tokenizers, and
-for probes but for their density. GigaTok's tokenizers have a module of their own, ``tokscale.gigatok_formulas``,
-and so have networks beside a tokenizer, ``tokscale.loss_formulas``. Nothing here imports torch.
+for probes but for their density. Both kinds of tokenizers have modules of their own, ``tokscale.vit_formulas`` and
+``tokscale.gigatok_formulas``, and so have networks beside a tokenizer, ``tokscale.loss_formulas``. Nothing here imports
+torch.
 """
 
 from __future__ import annotations
@@ -36,6 +37,15 @@ from tokscale.gigatok_formulas import Halves, gigatok_halves
 from tokscale.gigatok_formulas import block as gigatok_block
 from tokscale.losses_config import ClassifierTeacher
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
+from tokscale.vit_formulas import (
+    matrices,
+    transformer_flops,
+    vit_block_params,
+    vit_extent,
+    vit_params,
+    vit_tokenizer_flops,
+    vit_tokenizer_params,
+)
 
 
 class BottleneckNumbers(NamedTuple):
@@ -94,7 +104,7 @@ def bottleneck_sizes(config: TokenizerConfig, resolution: int, frames: int = 1) 
     there for discrete bottlenecks only.
     """
     numbers = bottleneck_numbers(config.bottleneck)
-    tokens = config.latent_tokens(resolution, frames)
+    tokens = config.tokens_of(resolution, frames)
     floats = tokens * numbers.latent_dim
     sizes: dict[str, int | float] = {
         "bottleneck_tokens": tokens,
@@ -111,21 +121,6 @@ def bottleneck_sizes(config: TokenizerConfig, resolution: int, frames: int = 1) 
 # --- tokenizers ---
 
 
-def _matrices(width: int, hidden: int) -> int:
-    """Weights of one block's matrices: queries, keys, values, projection, and the three of a SwiGLU."""
-    return 4 * width * width + 3 * width * hidden
-
-
-def _vit_block_params(width: int) -> int:
-    hidden = vit_mlp_width(width)
-    biases = width + 2 * hidden + width  # projection, gate and value, out
-    return _matrices(width, hidden) + biases + 4 * width
-
-
-def _vit_params(size: TransformerSize) -> int:
-    return size.depth * _vit_block_params(size.width) + 2 * size.width
-
-
 def tokenizer_blocks(config: TokenizerConfig) -> tuple[int, int]:
     """Parameters in the transformer blocks of a tokenizer, all together and in its largest block."""
     halves = [half_blocks(config, half) for half in (config.encoder, config.decoder)]
@@ -135,7 +130,7 @@ def tokenizer_blocks(config: TokenizerConfig) -> tuple[int, int]:
 def half_blocks(config: TokenizerConfig, half: TransformerSize) -> tuple[int, int]:
     """Parameters in the transformer blocks of one half of a tokenizer, all together and in one."""
     if isinstance(config, VitTokenizer):
-        block = _vit_block_params(half.width)
+        block = vit_block_params(half.width)
     else:
         block = gigatok_block(half.width, 1, 1, config.layout).params
     return half.depth * block, block
@@ -149,7 +144,8 @@ def tokenizer_params(config: TokenizerConfig, resolution: int = 256, frames: int
     position embeddings are learned, as in GigaTok's tokenizers.
     """
     if isinstance(config, VitTokenizer):
-        encoder, decoder = _vit_tokenizer_params(config, config.latent_tokens(resolution, frames))
+        numbers, extent = bottleneck_numbers(config.bottleneck), vit_extent(config, resolution, frames)
+        encoder, decoder = vit_tokenizer_params(config, extent, numbers.encoder_channels, numbers.latent_dim)
     else:
         halves = gigatok_halves_of(config, resolution)
         encoder, decoder = halves.encoder.params, halves.decoder.params
@@ -161,49 +157,21 @@ def tokenizer_params(config: TokenizerConfig, resolution: int = 256, frames: int
     }
 
 
-def _tubelet_pixels(config: VitTokenizer) -> int:
-    return 3 * config.tubelet * config.patch**2
-
-
-def _vit_tokenizer_params(config: VitTokenizer, tokens: int) -> tuple[int, int]:
-    numbers, pixels = bottleneck_numbers(config.bottleneck), _tubelet_pixels(config)
-    wide, deep = config.encoder.width, config.decoder.width
-    places = tokens if config.positions == "learned" else 0
-    encoder = (pixels + 1) * wide + _vit_params(config.encoder) + (wide + 1) * numbers.encoder_channels
-    decoder = (numbers.latent_dim + 1) * deep + _vit_params(config.decoder) + (deep + 1) * pixels
-    return encoder + places * wide, decoder + places * deep
-
-
 def gigatok_halves_of(config: GigaTokTokenizer, resolution: int) -> Halves:
     """What encoder and decoder of a GigaTok tokenizer take, with their layers to and from its bottleneck."""
     numbers = bottleneck_numbers(config.bottleneck)
     return gigatok_halves(config, resolution, numbers.encoder_channels, numbers.latent_dim)
 
 
-def _transformer_flops(size: TransformerSize, hidden: int, tokens: int) -> int:
-    return size.depth * (2 * tokens * _matrices(size.width, hidden) + 4 * tokens * tokens * size.width)
-
-
 def tokenizer_flops(config: TokenizerConfig, resolution: int, frames: int = 1) -> dict[str, int]:
     """FLOPs of one image's or clip's forward pass, ``encode`` (with a codebook's look-up) and ``decode``."""
-    tokens = config.latent_tokens(resolution, frames)
     if isinstance(config, VitTokenizer):
-        encode, decode = _vit_tokenizer_flops(config, tokens)
+        numbers, extent = bottleneck_numbers(config.bottleneck), vit_extent(config, resolution, frames)
+        encode, decode = vit_tokenizer_flops(config, extent, numbers.encoder_channels, numbers.latent_dim)
     else:
         halves = gigatok_halves_of(config, resolution)
         encode, decode = halves.encoder.flops, halves.decoder.flops
-    return {"encode": encode + _look_up_flops(config, tokens), "decode": decode}
-
-
-def _vit_tokenizer_flops(config: VitTokenizer, tokens: int) -> tuple[int, int]:
-    numbers, pixels = bottleneck_numbers(config.bottleneck), _tubelet_pixels(config)
-    wide, deep = config.encoder.width, config.decoder.width
-    encode = _transformer_flops(config.encoder, vit_mlp_width(wide), tokens)
-    decode = _transformer_flops(config.decoder, vit_mlp_width(deep), tokens)
-    return (
-        encode + 2 * tokens * wide * (pixels + numbers.encoder_channels),
-        decode + 2 * tokens * deep * (pixels + numbers.latent_dim),
-    )
+    return {"encode": encode + _look_up_flops(config, config.tokens_of(resolution, frames)), "decode": decode}
 
 
 def _look_up_flops(config: TokenizerConfig, tokens: int) -> int:
@@ -219,7 +187,7 @@ def training_flops(config: TokenizerConfig, resolution: int, frames: int = 1) ->
     An entropy loss comes on top. Networks that stand beside the tokenizer for its losses are not here:
     ``tokscale.loss_formulas`` has them.
     """
-    flops, tokens = tokenizer_flops(config, resolution, frames), config.latent_tokens(resolution, frames)
+    flops, tokens = tokenizer_flops(config, resolution, frames), config.tokens_of(resolution, frames)
     look_up, entropy = _look_up_flops(config, tokens), tokens * bottleneck_numbers(config.bottleneck).entropy_flops
     return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up + entropy
 
@@ -230,14 +198,14 @@ def training_flops(config: TokenizerConfig, resolution: int, frames: int = 1) ->
 def classifier_params(config: ClassifierTeacher, classes: int) -> int:
     """Parameters of a classifier that stands in for a pretrained teacher."""
     width = config.size.width
-    return (3 * config.patch**2 + 1) * width + _vit_params(config.size) + (width + 1) * classes
+    return (3 * config.patch**2 + 1) * width + vit_params(config.size) + (width + 1) * classes
 
 
 def classifier_flops(config: ClassifierTeacher, resolution: int, classes: int) -> int:
     """FLOPs of one image's forward pass; for its patch features alone, 0 ``classes``."""
     width, tokens = config.size.width, (resolution // config.patch) ** 2
     outside = 2 * tokens * width * (3 * config.patch**2 + classes)
-    return outside + _transformer_flops(config.size, vit_mlp_width(width), tokens)
+    return outside + transformer_flops(config.size, vit_mlp_width(width), tokens)
 
 
 # --- probes ---
@@ -252,7 +220,7 @@ def probe_outputs(probe: ProbeConfig, numbers: BottleneckNumbers) -> int:
 
 
 def _probe_block_params(width: int) -> int:
-    return _matrices(width, gpt_mlp_width(width)) + 2 * width
+    return matrices(width, gpt_mlp_width(width)) + 2 * width
 
 
 def probe_blocks(probe: ProbeConfig) -> tuple[int, int]:
@@ -284,7 +252,7 @@ def probe_feature_flops(probe: ProbeConfig, bottleneck: BottleneckConfig, tokens
     """FLOPs of the probe up to its middle block, over one image of ``tokens`` latent tokens."""
     if isinstance(probe, DiffusionProbe):
         return diffusion_feature_flops(probe, bottleneck_numbers(bottleneck).latent_dim, tokens)
-    whole = _transformer_flops(probe.size, gpt_mlp_width(probe.size.width), tokens)
+    whole = transformer_flops(probe.size, gpt_mlp_width(probe.size.width), tokens)
     return whole * max(1, probe.size.depth // 2) // probe.size.depth
 
 
@@ -296,4 +264,4 @@ def probe_flops(probe: ProbeConfig, bottleneck: BottleneckConfig, tokens: int) -
     outside = 2 * tokens * width * probe_outputs(probe, numbers)
     if numbers.codebook_size is None:
         outside += 2 * (tokens - 1) * width * numbers.latent_dim  # the class, not a latent, is the first position
-    return outside + _transformer_flops(probe.size, gpt_mlp_width(width), tokens)
+    return outside + transformer_flops(probe.size, gpt_mlp_width(width), tokens)

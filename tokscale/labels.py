@@ -21,18 +21,19 @@ def label(trial: TrialConfig) -> str:
     """The tokenizer in one line for people: "S-B/16 n256 kl16", "S-B/4x16 n1024 kl16", "gigatok S-B 1d n256 vq16384x8".
 
     Encoder and decoder; the ViT's patch, after the tubelet's frames where it has more than one, and its
-    positions unless they are rotary, or GigaTok's layout, and channels and downsampling of convolutions that are
-    not GigaTok's own ("conv16/4"); latent tokens; bottleneck.
+    positions unless they are rotary, and "latent" where latent tokens stand beside the patches, or GigaTok's layout,
+    and channels and downsampling of convolutions that are not GigaTok's own ("conv16/4"); latent tokens; bottleneck.
     """
     tokenizer, halves = trial.tokenizer, f"{encoder_name(trial)}-{decoder_name(trial)}"
     if isinstance(tokenizer, VitTokenizer):
         times = f"{tokenizer.tubelet}x" if tokenizer.tubelet > 1 else ""
         shape = f"{halves}/{times}{tokenizer.patch}"
         shape += "" if tokenizer.positions == "rotary" else f" {tokenizer.positions}"
+        shape += "" if tokenizer.latent_tokens is None else " latent"
     else:
         shape, size = f"gigatok {halves} {tokenizer.layout}", tokenizer.convolution
         shape += "" if size == ConvolutionSize() else f" conv{size.channels}/{size.downsampling}"
-    tokens = tokenizer.latent_tokens(*trial.data.extent)
+    tokens = tokenizer.tokens_of(*trial.data.extent)
     return f"{shape} n{tokens} {bottleneck_numbers(tokenizer.bottleneck).label}"
 
 

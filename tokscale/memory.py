@@ -19,6 +19,7 @@ from tokscale.formulas import gigatok_halves_of
 from tokscale.gigatok_formulas import block as gigatok_block
 from tokscale.gigatok_formulas import widest_floats
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
+from tokscale.vit_formulas import vit_extent
 
 
 def size_of_float(training: OptimizationConfig) -> int:
@@ -57,7 +58,7 @@ def kept_by_tokenizer(trial: TrialConfig, halves: slice = BOTH) -> int:
     """Floats that a tokenizer, or one half of it, keeps of one image for its backward pass."""
     tokenizer, resolution = trial.tokenizer, trial.data.resolution
     if isinstance(tokenizer, VitTokenizer):
-        sizes, tokens = [tokenizer.encoder, tokenizer.decoder], tokenizer.latent_tokens(*trial.data.extent)
+        sizes, tokens = [tokenizer.encoder, tokenizer.decoder], vit_extent(tokenizer, *trial.data.extent).passing
         return sum(kept_by_blocks(size, vit_mlp_width(size.width), tokens) for size in sizes[halves])
     return sum(half.kept for half in list(gigatok_halves_of(tokenizer, resolution))[halves])
 
@@ -79,8 +80,10 @@ def spared_by_recomputing(trial: TrialConfig, halves: slice = BOTH) -> int:
 def _block_shapes(trial: TrialConfig) -> list[tuple[TransformerSize, int, int]]:
     """Of both halves: size, tokens that pass through the blocks, and tokens that these look at."""
     tokenizer = trial.tokenizer
-    tokens = tokenizer.latent_tokens(*trial.data.extent)
-    cells = tokens if isinstance(tokenizer, VitTokenizer) else tokenizer.cells(trial.data.resolution)
+    if isinstance(tokenizer, VitTokenizer):
+        tokens = cells = vit_extent(tokenizer, *trial.data.extent).passing
+    else:
+        tokens, cells = tokenizer.tokens, tokenizer.cells(trial.data.resolution)
     return [(tokenizer.encoder, tokens, cells), (tokenizer.decoder, cells, tokens)]
 
 
@@ -93,7 +96,7 @@ def widest_half(trial: TrialConfig, images: int) -> int:
     """Bytes of the widest moment of encoding or decoding a batch without gradients."""
     tokenizer, resolution = trial.tokenizer, trial.data.resolution
     if isinstance(tokenizer, VitTokenizer):
-        tokens = tokenizer.latent_tokens(*trial.data.extent)
+        tokens = vit_extent(tokenizer, *trial.data.extent).passing
         return max(widest(size, vit_mlp_width(size.width), images, tokens)
                    for size in (tokenizer.encoder, tokenizer.decoder))  # fmt: skip
     return 4 * images * widest_floats(tokenizer.convolution, resolution)

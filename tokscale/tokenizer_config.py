@@ -159,9 +159,29 @@ class VitTokenizer(Config):
     """rotary: turned queries and keys, on each axis of the tokens' grid; rotary_1d: by the place in raster order, as in
     ViTok's code; sincos: fixed sines and cosines of each axis, added; learned: an embedding of each place, added, at
     one size of images; none"""
+    latent_tokens: Natural | None = Field(default=None, json_schema_extra={"since": "0.2"})
+    """a sequence of so many learned tokens beside those of the patches, which alone pass the bottleneck (Latent ViTok,
+    A.3); null: the patches' own tokens do"""
 
-    def latent_tokens(self, resolution: int, frames: int = 1) -> int:
-        """Latent tokens L = (T/q)(H/p)(W/p) of a square image of this many pixels a side, or of a clip (ViTok 2.2)."""
+    @model_validator(mode="after")
+    def _has_places(self) -> VitTokenizer:
+        if self.latent_tokens is not None and self.positions == "none":
+            raise ValueError("with latent_tokens the decoder tells patches apart by their positions alone, which "
+                             "positions: none leaves out")  # fmt: skip
+        return self
+
+    @property
+    def tubelet_values(self) -> int:
+        """Colour values of a tubelet."""
+        return 3 * self.tubelet * self.patch**2
+
+    def tokens_of(self, resolution: int, frames: int = 1) -> int:
+        """Latent tokens L of a square image of this many pixels a side, or of a clip: one for each cell, unless
+        ``latent_tokens`` says how many."""
+        return self.latent_tokens or self.cells(resolution, frames)
+
+    def cells(self, resolution: int, frames: int = 1) -> int:
+        """Tubelets (T/q)(H/p)(W/p) of a square image of this many pixels a side, or of a clip (ViTok 2.2)."""
         return (frames // self.tubelet) * (resolution // self.patch) ** 2
 
     def check(self, resolution: int, frames: int = 1) -> None:
@@ -170,6 +190,9 @@ class VitTokenizer(Config):
             raise ValueError(f"tokenizer.patch {self.patch} does not divide data.resolution {resolution}")
         if frames % self.tubelet:
             raise ValueError(f"tokenizer.tubelet {self.tubelet} does not divide data.frames {frames} (an image has 1)")
+        if frames > 1 and self.latent_tokens is not None:
+            raise ValueError(f"tokenizer.latent_tokens {self.latent_tokens} are of images, and data.frames is "
+                             f"{frames}: clips take latent_tokens: null")  # fmt: skip
         if frames > self.tubelet and self.positions == "rotary":
             for part, size in (("tokenizer.encoder", self.encoder), ("tokenizer.decoder", self.decoder)):
                 check_three_axes(part, size)
@@ -217,11 +240,11 @@ class GigaTokTokenizer(Config):
     bottleneck: BottleneckConfig = VQBottleneck(kind="vq")
     convolution: ConvolutionSize = Field(default=ConvolutionSize(), json_schema_extra={"since": "0.2"})
 
-    def latent_tokens(self, resolution: int, frames: int = 1) -> int:
+    def tokens_of(self, resolution: int, frames: int = 1) -> int:
         """Latent tokens of an image, the same at any resolution."""
         return self.tokens
 
-    def cells(self, resolution: int) -> int:
+    def cells(self, resolution: int, frames: int = 1) -> int:
         """Cells of the feature map of a square image of this many pixels a side."""
         return (resolution // self.convolution.downsampling) ** 2
 

@@ -14,7 +14,6 @@ from tokscale.config import (
     OptimizationConfig,
     TokenizerConfig,
     TrainingConfig,
-    VitTokenizer,
     used,
 )
 from tokscale.formulas import tokenizer_flops, training_flops
@@ -56,10 +55,7 @@ def finetuning(data: DataConfig, tokenizer: TokenizerConfig, config: DecoderFine
 def loss_sizes(trial: Trained) -> LossCosts:
     """What stands beside a tokenizer while it trains."""
     tokenizer, (resolution, frames) = trial.tokenizer, trial.data.extent
-    if isinstance(tokenizer, VitTokenizer):
-        cells = tokenizer.latent_tokens(resolution, frames)
-    else:
-        cells = tokenizer.cells(resolution)
+    cells = tokenizer.cells(resolution, frames)
     classes = classes_of(trial) or ASSUMED_CLASSES
     costs = loss_costs(trial.losses, tokenizer.decoder.width, cells, resolution, classes, frames)
     return costs._replace(kept=costs.kept + _shortcut(trial).kept)

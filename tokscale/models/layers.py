@@ -130,8 +130,17 @@ class Transformer(BlockStack):
             self.places = LearnedPositions(prod(grid), width)
 
     def forward(self, x: Tensor, grid: Grid, tap: int | None = None) -> tuple[Tensor, Tensor | None]:
-        """(b, n, e) -> (b, n, e), the n tokens lying in raster order on ``grid``; and the output of block ``tap``."""
+        """(b, n, e) -> (b, n, e), the first tokens lying in raster order on ``grid``; and the output of block ``tap``.
+
+        Tokens beyond those of the grid have no place: nothing is added to them, and nothing turned.
+        """
+        beyond = x.shape[1] - prod(grid)
         if self.places is not None:
-            x = x + self.places(grid)
-        x, tapped = self.through(x, None if self.rotary is None else self.rotary(grid), tap=tap)
+            places = self.places(grid)
+            x = x + (F.pad(places, (0, 0, 0, beyond)) if beyond else places)
+        rotation = None if self.rotary is None else self.rotary(grid)
+        if rotation is not None and beyond:
+            unturned = torch.stack((torch.ones_like(rotation[0, :1]), torch.zeros_like(rotation[1, :1])))
+            rotation = torch.cat((rotation, unturned.expand(-1, beyond, -1)), dim=1)
+        x, tapped = self.through(x, rotation, tap=tap)
         return self.norm(x), tapped

@@ -64,6 +64,30 @@ class PatchGrid:
 
 
 @dataclass(frozen=True)
+class Sequence:
+    """So many latent tokens of an image, whatever its size; ``patches`` is the layout of its patches."""
+
+    tokens: int
+    patches: PatchGrid
+
+    @property
+    def grid(self) -> Grid:
+        """One row of latent tokens."""
+        return 1, self.tokens
+
+    def of_images(self, images: Tensor) -> Grid:
+        """The grid of the patches of images (b, 3, h, w), on which the decoder lays them out."""
+        return self.patches.of_images(images)
+
+    def of_tokens(self, tokens: int) -> Grid:
+        """The patches' grid of the size built for."""
+        if tokens != self.tokens:
+            raise ConfigError("a tokenizer with latent_tokens takes one number of them", given=f"{tokens} tokens",
+                              allowed=str(self.tokens))  # fmt: skip
+        return self.patches.grid
+
+
+@dataclass(frozen=True)
 class FixedGrid:
     """So many tokens at one resolution and no other, since positions are learned."""
 

@@ -10,8 +10,9 @@ from tokscale.bottlenecks import Bottleneck, BottleneckResult, build_bottleneck
 from tokscale.config import GigaTokTokenizer, TokenizerConfig, VitTokenizer
 from tokscale.errors import ConfigError
 from tokscale.models.gigatok import GigaTokDecoder, GigaTokEncoder
+from tokscale.models.latent_vit import LatentVitDecoder, LatentVitEncoder
 from tokscale.models.layers import BlockStack
-from tokscale.models.layout import FixedGrid, PatchGrid, patches
+from tokscale.models.layout import FixedGrid, PatchGrid, Sequence, patches
 from tokscale.models.positions import Grid
 from tokscale.models.vit import Tubelet, VitDecoder, VitEncoder
 
@@ -24,7 +25,7 @@ class Tokenizer(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, bottleneck: Bottleneck, decoder: nn.Module, layout: PatchGrid | FixedGrid
+        self, encoder: nn.Module, bottleneck: Bottleneck, decoder: nn.Module, layout: PatchGrid | Sequence | FixedGrid
     ) -> None:
         super().__init__()
         self.encoder = encoder
@@ -80,7 +81,8 @@ class Tokenizer(nn.Module):
         """Latents (b, n, d) to images (b, 3, h, w); to clips (b, 3, t, h, w) where built for clips.
 
         Without ``grid``, (rows, columns) or (times, rows, columns), the tokens lie on the grid built for, or on an
-        image's square one that holds as many. Raises ``ConfigError`` when neither does.
+        image's square one that holds as many; of latent tokens beside patches, the grid is the patches'. Raises
+        ``ConfigError`` when neither does.
         """
         images: Tensor = self.decoder(latents, grid or self.layout.of_tokens(latents.shape[1]))[0]
         return images
@@ -114,14 +116,21 @@ def _build_vit(config: VitTokenizer, resolution: int, frames: int) -> Tokenizer:
     if frames % config.tubelet:
         raise ConfigError("the tubelet does not divide the clip", where="tokenizer.tubelet", given=f"{frames} frames",
                           allowed=f"multiples of {config.tubelet}")  # fmt: skip
+    if frames > 1 and config.latent_tokens is not None:
+        raise ConfigError("latent tokens are of images", where="tokenizer.latent_tokens", given=f"{frames} frames",
+                          allowed="data.frames: 1, or latent_tokens: null")  # fmt: skip
     if frames > config.tubelet:
         grid = (frames // config.tubelet, *grid)
     bottleneck, tubelet = build_bottleneck(config.bottleneck), Tubelet(config.patch, config.tubelet)
     channels, gain = bottleneck.encoder_channels, bottleneck.feature_gain
-    encoder = VitEncoder(config.encoder, tubelet, grid, channels, gain, config.positions)
-    decoder = VitDecoder(config.decoder, tubelet, grid, bottleneck.latent_dim, config.positions)
     layout = PatchGrid(grid, config.patch, config.tubelet, fixed=config.positions == "learned")
-    return Tokenizer(encoder, bottleneck, decoder, layout)
+    tokens, positions, dim = config.latent_tokens, config.positions, bottleneck.latent_dim
+    if tokens is None:
+        encoder = VitEncoder(config.encoder, tubelet, grid, channels, gain, positions)
+        return Tokenizer(encoder, bottleneck, VitDecoder(config.decoder, tubelet, grid, dim, positions), layout)
+    encoder = LatentVitEncoder(config.encoder, tubelet, grid, channels, tokens, gain, positions)
+    decoder = LatentVitDecoder(config.decoder, tubelet, grid, dim, tokens, positions)
+    return Tokenizer(encoder, bottleneck, decoder, Sequence(tokens, layout))
 
 
 def _build_gigatok(config: GigaTokTokenizer, resolution: int) -> Tokenizer:

@@ -76,12 +76,16 @@ class VitEncoder(nn.Module):
 
     def tokens(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) or clips (b, 3, t, h, w) to what comes out of the transformer; (b, n, e)."""
+        tokens: Tensor
+        tokens, _ = self.transformer(*self.embedded(images))
+        return tokens
+
+    def embedded(self, images: Tensor) -> tuple[Tensor, Grid]:
+        """Images (b, 3, h, w) or clips (b, 3, t, h, w) to their tubelets' tokens (b, cells, e) and their grid."""
         clips = images[:, :, None] if images.ndim == 4 else images
         patch, frames = self.tubelet
         grid = (clips.shape[2] // frames, clips.shape[3] // patch, clips.shape[4] // patch)[3 - self.axes :]
-        tokens: Tensor
-        tokens, _ = self.transformer(self.embedding(to_tubelets(clips, self.tubelet)), grid)
-        return tokens
+        return self.embedding(to_tubelets(clips, self.tubelet)), grid
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (b, 3, h, w) or clips (b, 3, t, h, w) to features (b, n, channels)."""
@@ -107,5 +111,9 @@ class VitDecoder(nn.Module):
         Clips (b, 3, t, h, w) of a grid with times, or of tubelets of several frames.
         """
         x, tapped = self.transformer(self.embedding(latents), grid, tap)
+        return self.laid_out(x, grid), tapped
+
+    def laid_out(self, x: Tensor, grid: Grid) -> Tensor:
+        """Tokens (b, n, e) of the tubelets of ``grid``, as they leave the transformer, to images or clips."""
         clips = from_tubelets(self.head(x), self.tubelet, grid if len(grid) == 3 else (1, *grid))
-        return clips[:, :, 0] if len(grid) == 2 and self.tubelet.frames == 1 else clips, tapped
+        return clips[:, :, 0] if len(grid) == 2 and self.tubelet.frames == 1 else clips

@@ -102,7 +102,7 @@ def _check_validation(images: ImageSet) -> None:
 
 def _check_codes(config: TokenizerStage, images: ImageSet) -> None:
     """Refuse a codebook that these images cannot fill, however often they are seen."""
-    codes, tokens = config.tokenizer.bottleneck.codes, config.tokenizer.latent_tokens(*config.data.extent)
+    codes, tokens = config.tokenizer.bottleneck.codes, config.tokenizer.tokens_of(*config.data.extent)
     if codes is not None and images.size is not None and codes > images.size * tokens:
         raise DataError("the codebook is larger than the data can fill", where=images.reference,
                         given=f"{codes:,} codes, {images.size:,} images of {tokens} tokens",

@@ -179,7 +179,7 @@ def test_parameters_with_tubelets_are_those_of_blocks_and_of_two_linear_layers(h
     assert sizes["encoder_params"] == blocks + embedding + (width + 1) * 2 * channels
     assert sizes["decoder_params"] == blocks + (channels + 1) * width + (width + 1) * 3 * 4 * 16 * 16
     assert sizes == cost.tokenizer_params(config, 256, 16)
-    assert config.latent_tokens(256, 16) == 1024
+    assert config.tokens_of(256, 16) == 1024
 
 
 @pytest.mark.parametrize("positions", ["rotary", "sincos", "learned"])
