@@ -253,7 +253,7 @@ class TrialConfig(TrialSections):
     def _check_codes(self) -> None:
         """Raise ``ValueError`` for more codes than training has latents."""
         codes, images = self.tokenizer.bottleneck.codes, self.training.images
-        tokens = self.tokenizer.tokens_of(*self.data.extent)
+        tokens = self.tokenizer.encoded_tokens(*self.data.extent)
         if codes is not None and codes > tokens * images:
             raise ValueError(
                 f"tokenizer.bottleneck has {codes:,} codes, which {images:,} training.images of {tokens} tokens cannot "

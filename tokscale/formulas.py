@@ -171,7 +171,7 @@ def tokenizer_flops(config: TokenizerConfig, resolution: int, frames: int = 1) -
     else:
         halves = gigatok_halves_of(config, resolution)
         encode, decode = halves.encoder.flops, halves.decoder.flops
-    return {"encode": encode + _look_up_flops(config, config.tokens_of(resolution, frames)), "decode": decode}
+    return {"encode": encode + _look_up_flops(config, config.encoded_tokens(resolution, frames)), "decode": decode}
 
 
 def _look_up_flops(config: TokenizerConfig, tokens: int) -> int:
@@ -187,7 +187,7 @@ def training_flops(config: TokenizerConfig, resolution: int, frames: int = 1) ->
     An entropy loss comes on top. Networks that stand beside the tokenizer for its losses are not here:
     ``tokscale.loss_formulas`` has them.
     """
-    flops, tokens = tokenizer_flops(config, resolution, frames), config.tokens_of(resolution, frames)
+    flops, tokens = tokenizer_flops(config, resolution, frames), config.encoded_tokens(resolution, frames)
     look_up, entropy = _look_up_flops(config, tokens), tokens * bottleneck_numbers(config.bottleneck).entropy_flops
     return 3.0 * (flops["encode"] + flops["decode"] - look_up) + look_up + entropy
 

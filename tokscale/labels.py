@@ -20,9 +20,10 @@ def decoder_name(trial: TrialConfig) -> str:
 def label(trial: TrialConfig) -> str:
     """The tokenizer in one line for people: "S-B/16 n256 kl16", "S-B/4x16 n1024 kl16", "gigatok S-B 1d n256 vq16384x8".
 
-    Encoder and decoder; the ViT's patch, after the tubelet's frames where it has more than one, and its
-    positions unless they are rotary, and "latent" where latent tokens stand beside the patches, or GigaTok's layout,
-    and channels and downsampling of convolutions that are not GigaTok's own ("conv16/4"); latent tokens; bottleneck.
+    Encoder and decoder; the ViT's patch, after the tubelet's frames where it has more than one, and its positions
+    unless they are rotary, "latent" where latent tokens stand beside the patches, "tail" where tails are masked; or
+    GigaTok's layout, and channels and downsampling of convolutions that are not GigaTok's own ("conv16/4"); latent
+    tokens; bottleneck.
     """
     tokenizer, halves = trial.tokenizer, f"{encoder_name(trial)}-{decoder_name(trial)}"
     if isinstance(tokenizer, VitTokenizer):
@@ -30,6 +31,7 @@ def label(trial: TrialConfig) -> str:
         shape = f"{halves}/{times}{tokenizer.patch}"
         shape += "" if tokenizer.positions == "rotary" else f" {tokenizer.positions}"
         shape += "" if tokenizer.latent_tokens is None else " latent"
+        shape += "" if tokenizer.tail_masking is None else " tail"
     else:
         shape, size = f"gigatok {halves} {tokenizer.layout}", tokenizer.convolution
         shape += "" if size == ConvolutionSize() else f" conv{size.channels}/{size.downsampling}"

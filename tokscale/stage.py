@@ -176,7 +176,16 @@ class TrialStages:
 
     def _stages(self, trial: TrialConfig, written: Mapping[str, tuple[Any, str]]) -> list[Stage]:
         # What is only ever used for measuring is no part of a trained tokenizer.
-        training = {**written, "data": self._section(trial.data, for_training=True)}
+        training = {
+            **written,
+            "data": self._section(trial.data, for_training=True),
+            "tokenizer": self._section(trial.tokenizer.trained),
+        }
+        # Who looks at latents sees so many of them as are measured.
+        tail = getattr(trial.tokenizer, "tail_masking", None)
+        cut: tuple[str, ...] = () if tail is None else ("tail_masking",)
+        if tail is not None:
+            written = {**written, "tail_masking": self._section(tail)}
         stand_in, stages = stand_in_teacher(trial.losses), []
         if stand_in is not None:
             training["teacher"] = self._section(stand_in)
@@ -194,17 +203,17 @@ class TrialStages:
             finetuned = ("data", "decoder_finetune", "seed")
             stages.append(self._stage("decoder_finetune", training, finetuned, of_tokenizer))
             judged["decoder_finetune"] = stages[-1].id
-        stages.append(self._stage("reconstruction", written, ("data", "evaluation"), judged))
+        stages.append(self._stage("reconstruction", written, ("data", "evaluation", *cut), judged))
         if trial.probe is None:
             return stages
-        latents = self._stage("latents", written, ("data", "latents"), of_tokenizer)
+        latents = self._stage("latents", written, ("data", "latents", *cut), of_tokenizer)
         probe = self._stage("probe", written, ("probe", "seed"), {"latents": latents.id})
         stages += [latents, probe]
         if trial.generation is not None:
-            measured = ("data", "evaluation", "generation", "seed")
+            measured = ("data", "evaluation", "generation", "seed", *cut)
             stages.append(self._stage("generation", written, measured, {**judged, "probe": probe.id}))
         if trial.linear_probe is not None:
-            classified = ("data", "linear_probe", "seed")
+            classified = ("data", "linear_probe", "seed", *cut)
             stages.append(self._stage("linear_probe", written, classified, {**of_tokenizer, "probe": probe.id}))
         return stages
 

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, Tag, model_validato
 from tokscale import presets
 from tokscale.errors import one_of
 from tokscale.fields import Config, Natural, NonNegative, Positive, kind_of
+from tokscale.tail_config import TailMasking
 
 # --- sizes ---
 
@@ -162,6 +163,7 @@ class VitTokenizer(Config):
     latent_tokens: Natural | None = Field(default=None, json_schema_extra={"since": "0.2"})
     """a sequence of so many learned tokens beside those of the patches, which alone pass the bottleneck (Latent ViTok,
     A.3); null: the patches' own tokens do"""
+    tail_masking: TailMasking | None = Field(default=None, json_schema_extra={"since": "0.2"})
 
     @model_validator(mode="after")
     def _has_places(self) -> VitTokenizer:
@@ -176,9 +178,21 @@ class VitTokenizer(Config):
         return 3 * self.tubelet * self.patch**2
 
     def tokens_of(self, resolution: int, frames: int = 1) -> int:
-        """Latent tokens L of a square image of this many pixels a side, or of a clip: one for each cell, unless
-        ``latent_tokens`` says how many."""
+        """Latent tokens L of a square image of this many pixels a side, or of a clip, as they are measured: all that
+        are encoded, or the first of them where tail masking has a length."""
+        kept = None if self.tail_masking is None else self.tail_masking.evaluation_length
+        return kept or self.encoded_tokens(resolution, frames)
+
+    def encoded_tokens(self, resolution: int, frames: int = 1) -> int:
+        """Tokens that the encoder makes: one for each cell, unless ``latent_tokens`` says how many."""
         return self.latent_tokens or self.cells(resolution, frames)
+
+    @property
+    def trained(self) -> VitTokenizer:
+        """What training depends on: the same at every length that is measured."""
+        if self.tail_masking is None or self.tail_masking.evaluation_length is None:
+            return self
+        return self.model_copy(update={"tail_masking": TailMasking(lengths=self.tail_masking.lengths)})
 
     def cells(self, resolution: int, frames: int = 1) -> int:
         """Tubelets (T/q)(H/p)(W/p) of a square image of this many pixels a side, or of a clip (ViTok 2.2)."""
@@ -193,6 +207,8 @@ class VitTokenizer(Config):
         if frames > 1 and self.latent_tokens is not None:
             raise ValueError(f"tokenizer.latent_tokens {self.latent_tokens} are of images, and data.frames is "
                              f"{frames}: clips take latent_tokens: null")  # fmt: skip
+        if self.tail_masking is not None:
+            self.tail_masking.check(self.encoded_tokens(resolution, frames), frames)
         if frames > self.tubelet and self.positions == "rotary":
             for part, size in (("tokenizer.encoder", self.encoder), ("tokenizer.decoder", self.decoder)):
                 check_three_axes(part, size)
@@ -243,6 +259,13 @@ class GigaTokTokenizer(Config):
     def tokens_of(self, resolution: int, frames: int = 1) -> int:
         """Latent tokens of an image, the same at any resolution."""
         return self.tokens
+
+    encoded_tokens = tokens_of
+
+    @property
+    def trained(self) -> GigaTokTokenizer:
+        """What training depends on: all of it."""
+        return self
 
     def cells(self, resolution: int, frames: int = 1) -> int:
         """Cells of the feature map of a square image of this many pixels a side."""

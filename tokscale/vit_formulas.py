@@ -25,7 +25,7 @@ class VitExtent(NamedTuple):
 def vit_extent(config: VitTokenizer, resolution: int, frames: int = 1) -> VitExtent:
     """Tokens of an image of this resolution, or of a clip of so many frames."""
     cells = config.cells(resolution, frames)
-    return VitExtent(cells, config.tokens_of(resolution, frames), cells + (config.latent_tokens or 0))
+    return VitExtent(cells, config.encoded_tokens(resolution, frames), cells + (config.latent_tokens or 0))
 
 
 def matrices(width: int, hidden: int) -> int:

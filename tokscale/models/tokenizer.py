@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -14,6 +15,7 @@ from tokscale.models.latent_vit import LatentVitDecoder, LatentVitEncoder
 from tokscale.models.layers import BlockStack
 from tokscale.models.layout import FixedGrid, PatchGrid, Sequence, patches
 from tokscale.models.positions import Grid
+from tokscale.models.tail import Tail, filled
 from tokscale.models.vit import Tubelet, VitDecoder, VitEncoder
 
 
@@ -32,11 +34,19 @@ class Tokenizer(nn.Module):
         self.bottleneck = bottleneck
         self.decoder = decoder
         self.layout = layout
+        self.tail: Tail | None = None
+        """which of the latent tokens are kept; None: all, always"""
 
     @property
     def grid(self) -> Grid:
-        """Rows and columns of latent tokens at the size built for, before them times of clips; a sequence is a row."""
-        return self.layout.grid
+        """Rows and columns of latent tokens at the size built for, before them times of clips; a sequence is a row.
+
+        The first tokens of a longer latent are its first rows, or the beginning of one row.
+        """
+        grid, kept = self.layout.grid, None if self.tail is None else self.tail.kept
+        if kept is None:
+            return grid
+        return (1, kept) if kept % grid[-1] else (kept // grid[-1], grid[-1])
 
     @property
     def num_latent_tokens(self) -> int:
@@ -71,11 +81,20 @@ class Tokenizer(nn.Module):
         """Images (b, 3, h, w) or clips (b, 3, t, h, w) in [-1, 1] to latents (b, n, d) and what belongs to them.
 
         In training mode the latents are sampled where the bottleneck has a posterior, in eval mode they are its mode.
+        Where tails are masked, training draws how many tokens of each image are no zeros; in eval mode, the first ones
+        that are measured are all there is.
         Raises ``ConfigError`` for a size that this tokenizer does not take.
         """
         self.layout.of_images(images)
-        result: BottleneckResult = self.bottleneck(self.encoder(images))
-        return result
+        return self.kept(self.bottleneck(self.encoder(images)))
+
+    def kept(self, result: BottleneckResult) -> BottleneckResult:
+        """What is left of a bottleneck's result where tails are masked."""
+        if self.tail is None:
+            return result
+        if self.training:
+            return replace(result, latents=self.tail.drawn(result.latents, self.bottleneck.draws))
+        return self.tail.cut(result)
 
     def decode(self, latents: Tensor, grid: Grid | None = None) -> Tensor:
         """Latents (b, n, d) to images (b, 3, h, w); to clips (b, 3, t, h, w) where built for clips.
@@ -84,8 +103,17 @@ class Tokenizer(nn.Module):
         image's square one that holds as many; of latent tokens beside patches, the grid is the patches'. Raises
         ``ConfigError`` when neither does.
         """
-        images: Tensor = self.decoder(latents, grid or self.layout.of_tokens(latents.shape[1]))[0]
+        if grid is None:
+            latents = latents if self.tail is None else filled(latents, math.prod(self.layout.grid))
+            grid = self.layout.of_tokens(latents.shape[1])
+        images: Tensor = self.decoder(self._filled(latents, grid), grid)[0]
         return images
+
+    def _filled(self, latents: Tensor, grid: Grid) -> Tensor:
+        """Latents with zeros in the place of tokens that are not kept."""
+        if self.tail is None:
+            return latents
+        return filled(latents, self.layout.tokens if isinstance(self.layout, Sequence) else math.prod(grid))
 
     def forward(self, images: Tensor, tap: int | None = None) -> tuple[Tensor, BottleneckResult, Tensor | None]:
         """The reconstruction of images (b, 3, h, w) or clips (b, 3, t, h, w) in [-1, 1], of the same shape, the
@@ -96,7 +124,7 @@ class Tokenizer(nn.Module):
         """
         result = self.encode(images)
         grid = self.layout.of_images(images)
-        reconstruction, tapped = self.decoder(result.latents, grid, tap)
+        reconstruction, tapped = self.decoder(self._filled(result.latents, grid), grid, tap)
         return reconstruction.reshape(images.shape), result, tapped
 
 
@@ -107,7 +135,10 @@ def build_tokenizer(config: TokenizerConfig, resolution: int, frames: int = 1) -
     Raises ``ConfigError`` when there is none for this size.
     """
     if isinstance(config, VitTokenizer):
-        return _build_vit(config, resolution, frames)
+        tokenizer, tail = _build_vit(config, resolution, frames), config.tail_masking
+        if tail is not None:
+            tokenizer.tail = Tail(tail.lengths, tail.evaluation_length)
+        return tokenizer
     return _build_gigatok(config, resolution)
 
 

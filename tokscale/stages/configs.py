@@ -17,6 +17,7 @@ from tokscale.config import (
     TokenizerConfig,
     TrainingConfig,
 )
+from tokscale.tail_config import TailMasking
 
 
 class TeacherStage(Config):
@@ -56,6 +57,7 @@ class ReconstructionStage(Config):
 
     data: DataConfig
     evaluation: EvaluationConfig
+    tail_masking: TailMasking | None = None
 
 
 class LatentsStage(Config):
@@ -63,6 +65,7 @@ class LatentsStage(Config):
 
     data: DataConfig
     latents: LatentsConfig
+    tail_masking: TailMasking | None = None
 
 
 class ProbeStage(Config):
@@ -79,6 +82,7 @@ class GenerationStage(Config):
     generation: GenerationConfig
     evaluation: EvaluationConfig
     seed: int
+    tail_masking: TailMasking | None = None
 
 
 class LinearProbeStage(Config):
@@ -87,3 +91,4 @@ class LinearProbeStage(Config):
     data: DataConfig
     linear_probe: LinearProbeConfig
     seed: int
+    tail_masking: TailMasking | None = None

@@ -13,7 +13,7 @@ from tokscale.record import write_atomically
 from tokscale.stability import read_points
 from tokscale.stages.configs import DecoderFinetuneStage
 from tokscale.stages.context import Context, Measures
-from tokscale.stages.tokenizer import load_tokenizer
+from tokscale.stages.tokenizer import load_measured, load_tokenizer
 from tokscale.training.decoder_task import DecoderTask
 from tokscale.training.loop import train
 from tokscale.training_cost import finetuning, finetuning_flops, loss_sizes
@@ -57,7 +57,7 @@ def run(context: Context) -> Measures:
 
 def load_judged(context: Context) -> Tokenizer:
     """The tokenizer that a stage measures, in evaluation mode: with the finetuned decoder, where it stands on one."""
-    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    tokenizer = load_measured(context)
     if "decoder_finetune" in context.parents:
         tokenizer.decoder.load_state_dict(load_file(context.parent_folder("decoder_finetune").artifacts / WEIGHTS))
     return tokenizer

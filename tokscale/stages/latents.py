@@ -16,13 +16,13 @@ from tokscale.probes.encoding import encode, spec_of
 from tokscale.stages.configs import LatentsStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.reconstruction import images_at_once
-from tokscale.stages.tokenizer import load_tokenizer
+from tokscale.stages.tokenizer import load_measured
 
 
 def run(context: Context) -> Measures:
     """Write codes, or means and log-variances, of both splits, and what they are; of training images, all variants."""
     config = parse(LatentsStage, context.config)
-    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    tokenizer = load_measured(context)
     spec = spec_of(tokenizer)
     folder = context.artifact("latents.json").parent
     skipped = 0

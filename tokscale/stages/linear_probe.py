@@ -21,7 +21,7 @@ from tokscale.stages.configs import LinearProbeStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.probe import check_same_tokens, load_probe
 from tokscale.stages.reconstruction import images_at_once
-from tokscale.stages.tokenizer import load_tokenizer
+from tokscale.stages.tokenizer import load_measured
 from tokscale.training.optimization import learning_rate
 
 
@@ -36,7 +36,7 @@ def run(context: Context) -> Measures:
     Features are kept with the checkpoints: an attempt after one that was cut short does not take them again.
     """
     config = parse(LinearProbeStage, context.config)
-    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    tokenizer = load_measured(context)
     probe = load_probe(context.parents["probe"], context.parent_folder("probe"), context.device)
     check_same_tokens(probe.spec, spec_of(tokenizer), str(context.folder.path))
     training, validation = open_images(config.data, "train"), open_images(config.data, "validation")
@@ -91,8 +91,10 @@ def _taken(
     for batch, labels in evaluation_batches(images, batch_size=size, limit=limit):
         context.stop_if_asked()
         before = tokenizer.encoder(to_model_range(batch.to(context.device)))
-        result = tokenizer.bottleneck(before)
+        result = tokenizer.kept(tokenizer.bottleneck(before))
+        before = before[:, : result.latents.shape[1]]
         tokens = result.mean if result.indices is None else result.indices
+        assert tokens is not None, "a bottleneck has codes or a posterior"
         latents = before if result.mean is None else result.mean
         found = probe.middle_features(tokens), latents.float().mean(1)
         yield {**dict(zip(kinds(probe), found, strict=True)), LABELS: labels}

@@ -18,6 +18,7 @@ from tokscale.stage import StageFolder
 from tokscale.stages.configs import TokenizerStage, Watching
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.teacher import load_teacher
+from tokscale.tail_config import TailMasking
 from tokscale.teachers.base import VisionTeacher
 from tokscale.teachers.dinov2 import open_dinov2
 from tokscale.teachers.hub import open_hub
@@ -102,7 +103,7 @@ def _check_validation(images: ImageSet) -> None:
 
 def _check_codes(config: TokenizerStage, images: ImageSet) -> None:
     """Refuse a codebook that these images cannot fill, however often they are seen."""
-    codes, tokens = config.tokenizer.bottleneck.codes, config.tokenizer.tokens_of(*config.data.extent)
+    codes, tokens = config.tokenizer.bottleneck.codes, config.tokenizer.encoded_tokens(*config.data.extent)
     if codes is not None and images.size is not None and codes > images.size * tokens:
         raise DataError("the codebook is larger than the data can fill", where=images.reference,
                         given=f"{codes:,} codes, {images.size:,} images of {tokens} tokens",
@@ -115,3 +116,11 @@ def load_tokenizer(record: Record, folder: StageFolder, device: torch.device) ->
     tokenizer = build_tokenizer(config.tokenizer, *config.data.extent)
     tokenizer.load_state_dict(load_file(folder.artifacts / WEIGHTS))
     return tokenizer.to(device).eval(), config
+
+
+def load_measured(context: Context) -> Tokenizer:
+    """The trained tokenizer below a stage that looks at its latents, at the length that the stage asks for."""
+    tokenizer, _ = load_tokenizer(context.parents["tokenizer"], context.parent_folder("tokenizer"), context.device)
+    if tokenizer.tail is not None:
+        tokenizer.tail.kept = parse(TailMasking, context.config["tail_masking"]).evaluation_length
+    return tokenizer

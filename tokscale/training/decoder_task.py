@@ -29,7 +29,7 @@ class DecoderTask(ReconstructionTask):
         super().__init__(config.losses.complete, config.training, resolution, seed, frames)
         self.decoder = tokenizer.decoder.requires_grad_(True)
         self._frozen = [module.requires_grad_(False).eval() for module in (tokenizer.encoder, tokenizer.bottleneck)]
-        self._layout = tokenizer.layout
+        self._layout, self._tail = tokenizer.layout, tokenizer.tail
         self._samples = config.posterior == "sample"
         self.start_average()
 
@@ -56,7 +56,7 @@ class DecoderTask(ReconstructionTask):
         if self._samples and found.mean is not None:
             noise = draws.normal("posterior", found.mean.shape, found.mean.device)
             latents = found.mean + (0.5 * found.logvar).exp() * noise.to(found.mean.dtype)
-        return latents
+        return latents if self._tail is None else self._tail.drawn(latents, draws)
 
     def warnings(self, past: Sequence[Point]) -> list[str]:
         return signs(past, codes=None, latents=0, warmup=self.training_config.warmup, entropy=False,
