@@ -13,11 +13,12 @@ import pandas as pd
 from analysis.table import Array, Points
 from tokscale.columns import GUIDED, without_scale
 from tokscale.errors import TableError
+from tokscale.feature_names import JOINT, behind
 from tokscale.record import COLUMNS
 
 # Fréchet distances in different features, or to different reference sets, are different quantities.
-_GENERATED = ("gfid", "gfd", "gfid_inf", "gfd_inf")
-_FRECHET = ("rfid", "rfd", *_GENERATED)
+_GENERATED = ("gfid", "gfdd", "gfd", "gfid_inf", "gfdd_inf", "gfd_inf")
+_FRECHET = ("rfid", "rfdd", "rfd", *_GENERATED)
 _OWN = "generation_reference"
 # Other measures stay comparable in kind, but one curve through such a mixture may describe none of its parts.
 _DOUBTFUL = {
@@ -54,7 +55,7 @@ def check_mixture(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
             warnings += _not_given(seen, ("features", against))
         generated = (_PROBE,) if measure in GUIDED else ()
         for doubtful in (*_DOUBTFUL.get(measure, ()), *generated):
-            if doubtful not in columns and (values := _mixed(table, doubtful)):
+            if doubtful not in columns and (values := _mixed(measured_in(table, name), doubtful)):
                 warnings.append(f"{name} is compared across different {doubtful}: {values}")
     if values := _mixed(table, "dataset"):
         warnings.append(f"rows of different data sets together: {values}")
@@ -64,13 +65,22 @@ def check_mixture(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 def measured_against(table: pd.DataFrame, measure: str) -> tuple[pd.DataFrame, str]:
     """The table and its column that says what a Fréchet distance was measured against, row by row.
 
-    Samples have a column of their own where some were measured against another set than reconstructions; where it is
-    empty, both had one.
+    Its ``features`` are those behind this very measure, where several networks measured a row. Samples have a column of
+    their own where some were measured against another set than reconstructions; where it is empty, both had one.
     """
+    table = measured_in(table, measure)
     if _OWN not in table.columns or without_scale(str(measure).lower()) not in _GENERATED:
         return table, "reference"
     same = table["reference"] if "reference" in table.columns else None
     return (table if same is None else table.assign(**{_OWN: table[_OWN].fillna(same)})), _OWN
+
+
+def measured_in(table: pd.DataFrame, measure: str) -> pd.DataFrame:
+    """The table with the one network in ``features`` that is behind a measure, where several measured a row."""
+    if "features" not in table.columns or not table["features"].astype(str).str.contains(JOINT, regex=False).any():
+        return table
+    names = [behind(str(measure), name) if isinstance(name, str) else name for name in table["features"]]
+    return table.assign(features=pd.Series(names, index=table.index, dtype=object))
 
 
 def _mixed(table: pd.DataFrame, name: str) -> str:

@@ -18,7 +18,7 @@ _OF_THE_TOKENIZER = frozenset({
     "encoder_params", "decoder_params", "tokenizer_params", "training_only_params", "bottleneck_tokens",
     "bottleneck_channels", "bottleneck_floats", "bottleneck_bits", "codebook_size", "pixels_per_float", "train_images",
     "train_flops", "finetune_only_params", "finetune_images", "finetune_flops", "mse", "psnr", "ssim", "lpips", "rfid",
-    "rfd", "ris", "rfvd", "rfcd", "kl_bits_per_image", "codebook_usage", "codebook_entropy",
+    "rfdd", "rfd", "ris", "rfvd", "rfcd", "kl_bits_per_image", "codebook_usage", "codebook_entropy",
 })  # fmt: skip
 _EARLIER = ("data.", "tokenizer.", "losses.", "training.", "decoder_finetune.", "evaluation.")
 

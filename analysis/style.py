@@ -20,6 +20,7 @@ from matplotlib.colors import to_rgb
 
 from tokscale.columns import without_scale
 from tokscale.errors import UsageError, one_of
+from tokscale.feature_names import behind
 from tokscale.record import COLUMNS
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#000000", "#56B4E9", "#D55E00", "#CC79A7")
@@ -114,7 +115,7 @@ STYLES: dict[str, Any] = {
 
 # A Fréchet distance means nothing without its feature network, so its axis always names it.
 _OF_CLIPS = frozenset({"rfvd", "rfcd", "gfvd", "gfcd"})
-FRECHET = frozenset({"rfid", "rfd", "gfid", "gfd", "gfid_inf", "gfd_inf"}) | _OF_CLIPS
+FRECHET = frozenset({"rfid", "rfdd", "rfd", "gfid", "gfdd", "gfd", "gfid_inf", "gfdd_inf", "gfd_inf"}) | _OF_CLIPS
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def feature_names(table: pd.DataFrame | None, column: str) -> str:
     features = "clip_features" if without_scale(column) in _OF_CLIPS else "features"
     if table is None or features not in table or column not in table:
         return "features not recorded"
-    names = sorted({str(name) for name in table.loc[table[column].notna(), features].dropna()})
+    names = sorted({behind(column, str(name)) for name in table.loc[table[column].notna(), features].dropna()})
     return ", ".join(names) if names else "features not recorded"
 
 

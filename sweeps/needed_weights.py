@@ -13,6 +13,7 @@ from typing import Any
 from sweeps.planning import Plan
 from tokscale import weights
 from tokscale.errors import WeightsError
+from tokscale.feature_names import named
 from tokscale.stage import Stage
 
 
@@ -57,8 +58,7 @@ def _needed(stage: Stage) -> Iterable[str]:
         elif features is not None and features["kind"] == "hub":
             yield from (features["weights"], str(Path(features["repository"]) / "hubconf.py"))
     evaluation = stage.config.get("evaluation", {})
-    if evaluation.get("features") in weights.REGISTRY:
-        yield evaluation["features"]
+    yield from (name for name in named(evaluation.get("features", ())) if name in weights.REGISTRY)
     if evaluation.get("clip_features") in weights.REGISTRY and stage.config["data"].get("frames", 1) > 1:
         yield evaluation["clip_features"]
 

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-GUIDED = frozenset({"gfid", "gfd", "gfid_inf", "gfd_inf", "gis", "precision", "recall", "gfvd", "gfcd"})
+GUIDED = frozenset({"gfid", "gfdd", "gfd", "gfid_inf", "gfdd_inf", "gfd_inf", "gis", "precision", "recall", "gfvd",
+                    "gfcd"})  # fmt: skip
 """measures of generated images, which a trial may have at several scales of guidance"""
 _AT_SCALE = re.compile(r"(?P<name>[a-z_]+)_cfg(?P<scale>[0-9]+(?:\.[0-9]+)?)")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from tokscale.data_config import (
     DataConfig,
@@ -19,9 +19,11 @@ from tokscale.data_config import (
     ShardsData,
     VideoFolderData,
 )
+from tokscale.feature_names import DISTANCES, Features, read_features
 from tokscale.fields import (
     MIN_EXTRAPOLATED,
     MIN_MEASURED,
+    TRAIN,
     Config,
     Count,
     Fraction,
@@ -154,13 +156,21 @@ __all__ = [
 
 # --- measuring ---
 
+FeatureNames = Annotated[
+    Features,
+    BeforeValidator(read_features),
+    WithJsonSchema({"anyOf": [{"enum": list(DISTANCES)}, {"type": "array", "items": {"enum": list(DISTANCES)}}]}),
+]
+
 
 class EvaluationConfig(Config):
     """How reconstructions and samples are measured."""
 
-    features: Literal["random-conv", "inception-tf2015"] = "random-conv"
+    features: FeatureNames = "random-conv"
     """network of Fréchet distances: random-conv, a stand-in (rfd, gfd); inception-tf2015, the network of published
-    FIDs and Inception scores (rfid, ris, gfid, gis), whose weights are a file: `tokscale weights list`"""
+    FIDs and Inception scores (rfid, ris, gfid, gis), or inception-torchvision, that of ViTok's; dinov2-b and its like
+    (rfdd, gfdd). Their weights are files: `tokscale weights list`. Or a list of several, which measure in one pass;
+    precision, recall and searches for a scale of guidance go by the first"""
     pictures: Annotated[int, Field(ge=1, le=64)] = 8
     clip_features: Literal["random-conv3d", "i3d"] = Field(default="random-conv3d", json_schema_extra={"since": "0.2"})
     """network of Fréchet distances of whole clips: random-conv3d, a stand-in (rfcd, gfcd); i3d, the network of
@@ -222,6 +232,10 @@ class TrialConfig(TrialSections):
         few = self.generation is not None and self.generation.images < MIN_EXTRAPOLATED
         if self.evaluation.extrapolate and few:
             raise ValueError(f"evaluation.extrapolate needs generation.images of {MIN_EXTRAPOLATED} or more")
+        endless = isinstance(self.data, ProceduralData | ProceduralVideoData)
+        if endless and self.generation is not None and self.generation.reference == TRAIN:
+            raise ValueError(f"generation.reference {TRAIN} is all training images, and data.kind {self.data.kind} has "
+                             f"no end of them: name a number, {TRAIN}:50k")  # fmt: skip
 
     def _check_probe(self) -> None:
         """Raise ``ValueError`` for a probe that cannot model these latents, or not be sampled as asked for."""

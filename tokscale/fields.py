@@ -40,10 +40,32 @@ def _no_truth(value: object) -> object:
     return value
 
 
+VALIDATION, TRAIN = "validation", "train"
+"""sets that images are measured against"""
+
+
 def _reference(value: str) -> str:
-    if value != "validation" and not value.endswith(".npz"):
+    if value != VALIDATION and not value.endswith(".npz"):
         raise ValueError("a reference is `validation`, or the path of an .npz file")
     return value
+
+
+def _reference_of_samples(value: str) -> str:
+    name, colon, count = value.partition(":")
+    if name == TRAIN and not value.endswith(".npz"):
+        number = parse_count(count) if colon else None
+        if isinstance(number, int) and number < MIN_MEASURED:
+            raise ValueError(f"a reference of training images needs {MIN_MEASURED} or more")
+        return TRAIN if number is None else f"{TRAIN}:{number}"
+    if value != VALIDATION and not value.endswith(".npz"):
+        raise ValueError("a reference is `validation`, or the path of an .npz file, or `train` or `train:50k`")
+    return value
+
+
+def train_images(reference: str) -> int | None:
+    """How many training images a reference ``train:COUNT`` asks for; None for ``train``, which is all."""
+    count = reference.partition(":")[2]
+    return int(count) if count else None
 
 
 def kind_of(default: str) -> Discriminator:
@@ -70,3 +92,5 @@ Positive = Annotated[float, Field(gt=0)]
 Natural = Annotated[int, Field(gt=0)]
 ReferenceSet = Annotated[str, AfterValidator(_reference)]
 """what images are measured against: `validation`, the validation set, or the path of a file in ADM's format"""
+SampleReferenceSet = Annotated[str, AfterValidator(_reference_of_samples)]
+"""what samples are measured against: as ``ReferenceSet``, or `train`, or `train:COUNT`, training images"""

@@ -14,7 +14,7 @@ from tokscale.fields import (
     Natural,
     NonNegative,
     Positive,
-    ReferenceSet,
+    SampleReferenceSet,
     kind_of,
     parse_count,
 )
@@ -169,9 +169,9 @@ class GenerationConfig(Config):
     """of a flow's differential equation; heun looks twice in each step. A ddpm probe is sampled by DDIM"""
     temperature: Positive = 1.0
     batch_size: Count = 64
-    reference: ReferenceSet = Field(default="validation", json_schema_extra={"since": "0.2"})
-    """of samples: validation, the validation set; or the path of an .npz in ADM's format, such as
-    VIRTUAL_imagenet256_labeled.npz, with statistics, images or both"""
+    reference: SampleReferenceSet = Field(default="validation", json_schema_extra={"since": "0.2"})
+    """of samples: validation, the validation set; train, the training set, or train:50k, so many images of it; or the
+    path of an .npz in ADM's format, such as VIRTUAL_imagenet256_labeled.npz, with statistics, images or both"""
 
     @model_validator(mode="after")
     def _reachable(self) -> GenerationConfig:

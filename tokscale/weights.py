@@ -45,7 +45,7 @@ def _dinov2(letter: str, megabytes: int, registers: bool) -> Weights:
     return Weights(
         f"dinov2-{letter}" + ("-reg" if registers else ""),
         f"https://dl.fbaipublicfiles.com/dinov2/{architecture}/{architecture}{suffix}_pretrain.pth",
-        megabytes, "losses.semantic: the teacher of semantic alignment", "Apache-2.0",
+        megabytes, "losses.semantic: the teacher of semantic alignment; evaluation.features: rFDD", "Apache-2.0",
     )  # fmt: skip
 
 
@@ -57,6 +57,9 @@ _ENTRIES = (
     Weights("inception-tf2015", f"{_RELEASES}/weights-inception-2015-12-05-6726825d.pth", 96,
             "evaluation.features: FID and Inception score as in the literature",
             "Apache-2.0 (TensorFlow models); trained on ImageNet"),
+    Weights("inception-torchvision", "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth", 104,
+            "evaluation.features: FID and Inception score as ViTok's evaluator has them",
+            "BSD-3-Clause (torchvision); trained on ImageNet"),
     *(_dinov2(letter, size, registers) for registers in (False, True) for letter, size in _DINO_MEGABYTES.items()),
     Weights("i3d", "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1", 51,
             "evaluation.clip_features: FVD as in the literature", "Apache-2.0 (kinetics-i3d); trained on Kinetics-400"),

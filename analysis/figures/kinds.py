@@ -105,7 +105,7 @@ def draw_heatmap(request: Request, axes: Axes) -> Axes:
 
 def draw_plane(request: Request, axes: Axes) -> Axes:
     """Reconstruction against generation, with the probabilities to be on the front where the noise is known."""
-    x, y = request.columns(x=("rfid", "rfd"), y=("gfid", "gfd"))
+    x, y = request.columns(x=("rfid", "rfd", "rfdd"), y=("gfid", "gfd", "gfdd"))
     if request.z is not None:
         column(request.table, request.z)
     front = pareto_front(request.table, x, y)
@@ -174,7 +174,7 @@ def draw_pictures(request: Request, axes: Axes) -> Axes:
         raise UsageError(f"{len(rows)} pictures do not make a figure", where=str(request.folder or ""),
                          allowed=f"1 to {_MOST_PICTURES} trials, chosen with --where")  # fmt: skip
     runs = request.folder.parent.parent if request.folder is not None else request.runs
-    y = request.y or next((name for name in ("psnr", "lpips", "rfid", "rfd") if name in rows), None)
+    y = request.y or next((name for name in ("psnr", "lpips", "rfid", "rfd", "rfdd") if name in rows), None)
     captions = [_caption(row, x, y, request.groups) for _, row in rows.iterrows()]
     return pictures([[runs / str(path)] for path in rows[kind]], axes, rows=captions)
 

@@ -13,7 +13,7 @@ from tokscale.errors import UsageError
 from tokscale.record import COLUMNS
 
 # Foreign tables write gFID_cfg1.5 or ar_probe_gFID: the words of a name, not the whole of it, tell what it is.
-_FRECHET = {"fid": "gfid", "rfid": "rfid", "gfid": "gfid", "rfd": "rfd", "gfd": "gfd", "rfdd": "rfd", "gfdd": "gfd",
+_FRECHET = {"fid": "gfid", "rfid": "rfid", "gfid": "gfid", "rfd": "rfd", "gfd": "gfd", "rfdd": "rfdd", "gfdd": "gfdd",
             "fvd": "gfvd", "rfvd": "rfvd", "gfvd": "gfvd", "rfcd": "rfcd", "gfcd": "gfcd"}  # fmt: skip
 _LOWER = {"mse", "lpips", "loss", "bits", "nll", "perplexity", "error"}
 _HIGHER = {"psnr", "ssim", "is", "ris", "gis", "acc", "accuracy", "precision", "recall", "usage"}

@@ -24,7 +24,7 @@ def trends(table: pd.DataFrame, answers: Sequence[Answer]) -> list[tuple[str, st
         _trend(table, answers, "psnr", CONTINUOUS, "Bottleneck size"),
         _trend(table, answers, "psnr", DISCRETE, "Discrete bottlenecks"),
         _trend(table, answers, "ar_bits_per_image", CONTINUOUS, "What it costs to model"),
-        _first(_trend(table, answers, y, CONTINUOUS, "Fréchet distance") for y in ("rfid", "rfd")),
+        _first(_trend(table, answers, y, CONTINUOUS, "Fréchet distance") for y in ("rfid", "rfd", "rfdd")),
     ]
     return [one for one in found if one is not None]
 

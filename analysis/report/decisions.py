@@ -15,8 +15,8 @@ from analysis.questions import Answer, BestSize
 from analysis.report.questions import CONTINUOUS, DISCRETE, rows_of_kind
 from tokscale.errors import TableError
 
-GENERATION = ("gfid", "gfd", "gfvd", "gfcd")
-RECONSTRUCTION = ("rfid", "rfd", "rfvd", "rfcd")
+GENERATION = ("gfid", "gfd", "gfdd", "gfvd", "gfcd")
+RECONSTRUCTION = ("rfid", "rfd", "rfdd", "rfvd", "rfcd")
 PARTS = ("encoder_params", "decoder_params")
 NEXT_PARAMETERS = 100e6
 _LARGE = 20e6  # parameters of a tokenizer; below it the next 100 M are no question, and a share of what there is

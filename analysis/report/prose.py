@@ -11,6 +11,7 @@ from analysis.figures.series import NAMES
 from analysis.report.answers import count, parameters
 from analysis.report.load import Sweep
 from analysis.style import plain
+from tokscale.feature_names import DINOV2S, JOINT
 
 FEATURES = {
     "random-conv": (
@@ -22,7 +23,7 @@ FEATURES = {
         "Fréchet distances use torchvision's Inception v3 weights, as the ViTok code does; they are not on the scale "
         "of FIDs from the 2015 TensorFlow network."
     ),
-    "dinov2-b": "Fréchet distances use DINOv2-B features; they are not on the scale of FIDs.",
+    **{name: f"Fréchet distances in the features of DINOv2 ({name}) are not on the scale of FIDs." for name in DINOV2S},
     "inception-tf2015": "Fréchet distances use the 2015 TensorFlow Inception network, the one of published FIDs.",
 }
 
@@ -116,7 +117,7 @@ def _range(table: pd.DataFrame, column: str) -> str:
 def _probing(sweep: Sweep) -> str:
     if not (sweep.has("ar_loss") or sweep.has("ar_bits_per_image")):
         return "No probe was trained, so nothing is known here about generation."
-    sampled = any(sweep.has(c) for c in ("gfid", "gfd", "gis"))
+    sampled = any(sweep.has(c) for c in ("gfid", "gfdd", "gfd", "gis"))
     generated = "and images were sampled from it" if sampled else "but no generated images were measured"
     return f"A small autoregressive model (the AR probe) was then trained on each tokenizer's latents, {generated}."
 
@@ -159,8 +160,9 @@ def limits(sweep: Sweep) -> list[str]:
     """Every note of the sweep, then what follows from the table itself, one sentence each."""
     table = sweep.table
     lines = [str(note) for note in sweep.summary.get("notes") or []]
-    if any(sweep.has(c) for c in ("rfid", "rfd", "gfid", "gfd")) and "features" in table:
-        named = [name for name in table["features"].dropna().unique() if name in FEATURES]
+    if any(sweep.has(c) for c in ("rfid", "rfdd", "rfd", "gfid", "gfdd", "gfd")) and "features" in table:
+        joined = dict.fromkeys(name for names in table["features"].dropna().unique() for name in names.split(JOINT))
+        named = [name for name in joined if name in FEATURES]
         # a network that a note of the sweep explains is not explained again
         lines += [FEATURES[name] for name in named if not any(f"({name})" in line for line in lines)]
     if sweep.has("ar_loss"):
@@ -170,7 +172,7 @@ def limits(sweep: Sweep) -> list[str]:
         )
     if sweep.has("ar_bits_per_image"):
         lines.append(_rate_bound(table))
-    if any(sweep.has(c) for c in ("gfd", "gfid", "precision", "recall")):
+    if any(sweep.has(c) for c in ("gfd", "gfdd", "gfid", "precision", "recall")):
         images = _range(table, "generation.images")
         lines.append(
             "Fréchet distances, precision and recall of generated images depend on the numbers of images"

@@ -202,6 +202,15 @@ def test_distances_in_different_features_never_share_a_fit() -> None:
     assert not said(one(table.rename(columns={"gfid": "psnr"}), y="psnr", law="power"), "features")
 
 
+def test_the_same_network_among_others_is_the_same_measure() -> None:
+    mixed = noisy().rename(columns={"y": "gfid"}).assign(reference="val")
+    mixed = mixed.assign(features=["inception-tf2015", "inception-tf2015+dinov2-b", "random-conv+inception-tf2015"] * 3)
+    assert one(mixed, y="gfid", law="power").n == 9
+    other = mixed.assign(features=["inception-tf2015", "inception-torchvision+dinov2-b", None] * 3)
+    with pytest.raises(TableError, match=r"(?s)different features.*inception-tf2015, inception-torchvision"):
+        fit(other, x="x", y="gfid", law="power")
+
+
 def test_samples_against_another_set_than_reconstructions_never_share_a_fit() -> None:
     table = noisy().rename(columns={"y": "gfid"}).assign(features="a", reference="val", rfid=lambda t: t["gfid"])
     own = table.assign(generation_reference=["train.npz", None, None] * 3)

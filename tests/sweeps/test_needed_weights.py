@@ -36,6 +36,16 @@ def bring(name):
     (weights.default_folder() / weights.entry_of(name).file).write_bytes(b"")
 
 
+def test_every_one_of_several_networks_is_looked_for(spec, tmp_path):
+    several = SPEC.replace("features: inception-tf2015", "features: [inception-torchvision, dinov2-b]")
+    spec.write_text(several.replace("perceptual: {weight: 1.0}, ", "").replace("[0.0, 0.5]", "[0.0]"))
+    with pytest.raises(WeightsError, match=r"inception-torchvision \(1 stage\), dinov2-b \(1 stage\)"):
+        refuse_absent_weights(make_plan(spec, Store(tmp_path / "runs")))
+    for name in ("inception-torchvision", "dinov2-b"):
+        bring(name)
+    refuse_absent_weights(make_plan(spec, Store(tmp_path / "runs")))
+
+
 def test_what_is_not_here_is_refused_before_anything_begins(spec, tmp_path):
     with pytest.raises(WeightsError) as refused:
         run_here(spec, tmp_path / "runs", 1, command="tokscale run")

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tokscale import weights
 from tokscale.errors import ConfigError, one_of
 from tokscale.metrics import inception
+from tokscale.metrics.inception_score import SPLITS
 from tokscale.metrics.random_conv import RandomConv
+from tokscale.record import digest
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,15 @@ class FeatureNetwork:
     smallest: int
     """pixels a side below which the network has nothing to see"""
     distance: str = "fd"
-    """end of the columns of its Fréchet distances: ``fid`` of Inception alone, else ``fd``"""
+    """end of the columns of its Fréchet distances: ``fid`` of Inceptions, ``fdd`` of DINOv2s, else ``fd``"""
     logits: Callable[[Tensor], Tensor] | None = None
     """features (b, d) -> (b, classes), for the Inception score"""
     fewest_frames: int | None = None
     """of a clip, where the network sees clips; None: it sees images"""
+    splits: int = SPLITS
+    """of the images for the Inception score"""
+    weights: str = ""
+    """hash of the file that the weights are from, where there is one"""
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -56,15 +63,27 @@ class FeatureNetwork:
 
 def _inception() -> FeatureNetwork:
     network = inception.open_inception()
-    return FeatureNetwork(
-        inception.NAME, network.dim, network, network.note, smallest=1, distance="fid", logits=network.logits
-    )
+    return FeatureNetwork(network.name, network.dim, network, network.note, smallest=1, distance="fid",
+                          logits=network.logits, weights=file_hash(network.name))  # fmt: skip
+
+
+def _later_inception() -> FeatureNetwork:
+    network = inception.open_inception(inception.LaterInception)
+    return FeatureNetwork(network.name, network.dim, network, network.note, smallest=1, distance="fid",
+                          logits=network.logits, splits=1, weights=file_hash(network.name))  # fmt: skip
+
+
+def file_hash(name: str) -> str:
+    """The SHA-256 of the file of these weights, which is here."""
+    path = weights.present(name)
+    return "" if path is None else str(digest(path)["sha256"])
 
 
 # The word in a spec -> the network. A new one is a file beside this one and a line here.
 NETWORKS: dict[str, Callable[[], FeatureNetwork]] = {
     "random-conv": lambda: FeatureNetwork("random-conv", RandomConv.dim, RandomConv(), RandomConv.note, smallest=16),
     inception.NAME: _inception,
+    inception.LATER_NAME: _later_inception,
 }
 
 

@@ -4,6 +4,8 @@ Every score since Salimans et al. 2016 and Heusel et al. 2017 comes from this on
 v3 networks: averages at a border leave out the padding, the last block takes a maximum instead of an average, there are
 1008 classes, and images are resized as TensorFlow 1 did, without antialiasing and with corners, not centres, in place.
 Names are those of torch-fidelity's file of the converted weights, which ``tokscale.weights`` knows.
+
+Some papers' FIDs, ViTok's among them, are of torchvision's network instead, a later one: ``LaterInception``.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from torch import Tensor, nn
 from tokscale import weights
 from tokscale.errors import WeightsError
 
-NAME = "inception-tf2015"
+NAME, LATER_NAME = "inception-tf2015", "inception-torchvision"
 SIDE = 299
 _NORM_EPS = 0.001
 
@@ -34,7 +36,9 @@ class _Step(NamedTuple):
 
 
 _Path = Sequence[_Step | tuple[_Step, _Step]]  # a pair: two convolutions side by side, on the same maps
-_Pool = Literal["average", "largest", "stride"]
+_Pool = Literal["average", "padded average", "largest", "stride"]
+_Average = Literal["average", "padded average"]
+_UNUSED = "AuxLogits."  # a second classifier in torchvision's file, which only training looks at
 
 
 class Convolution(nn.Module):
@@ -84,7 +88,7 @@ class Mixed(nn.Module):
             return F.max_pool2d(maps, 3, 2)
         if self.pool == "largest":
             return self._narrowed(F.max_pool2d(maps, 3, 1, 1))
-        return self._narrowed(F.avg_pool2d(maps, 3, 1, 1, count_include_pad=False))
+        return self._narrowed(F.avg_pool2d(maps, 3, 1, 1, count_include_pad=self.pool == "padded average"))
 
     def _narrowed(self, maps: Tensor) -> Tensor:
         narrowed: Tensor = self.branch_pool(maps)
@@ -99,20 +103,20 @@ def _fork(name: str) -> tuple[_Step, _Step]:
     return _Step(f"{name}a", 384, 1, 3), _Step(f"{name}b", 384, 3, 1)
 
 
-def _of_35(inputs: int, pooled: int) -> Mixed:
+def _of_35(inputs: int, pooled: int, average: _Average) -> Mixed:
     return Mixed(inputs, [
         [_Step("branch1x1", 64)],
         _chain("branch5x5", (48,), (64, 5, 5)),
         _chain("branch3x3dbl", (64,), (96, 3, 3), (96, 3, 3)),
-    ], "average", pooled)  # fmt: skip
+    ], average, pooled)  # fmt: skip
 
 
-def _of_17(width: int) -> Mixed:
+def _of_17(width: int, average: _Average) -> Mixed:
     return Mixed(768, [
         [_Step("branch1x1", 192)],
         _chain("branch7x7", (width,), (width, 1, 7), (192, 7, 1)),
         _chain("branch7x7dbl", (width,), (width, 7, 1), (width, 1, 7), (width, 7, 1), (192, 1, 7)),
-    ], "average", 192)  # fmt: skip
+    ], average, 192)  # fmt: skip
 
 
 def _of_8(inputs: int, pool: _Pool) -> Mixed:
@@ -143,8 +147,11 @@ class Inception(nn.Module):
     It computes in full float32 whatever the settings for speed: TF32 changes features in the third digit.
     """
 
+    name = NAME
     dim = 2048
     classes = 1008
+    average: _Average = "average"
+    last: _Pool = "largest"
     note = (
         f"Fréchet distances and Inception scores are of the 2015 TensorFlow Inception ({NAME}), as in published FIDs. "
         "They compare only with values from as many images, against the same reference images."
@@ -157,15 +164,19 @@ class Inception(nn.Module):
         self.Conv2d_2b_3x3 = Convolution(32, _Step("2b", 64, 3, 3), padded=True)
         self.Conv2d_3b_1x1 = Convolution(64, _Step("3b", 80), padded=False)
         self.Conv2d_4a_3x3 = Convolution(80, _Step("4a", 192, 3, 3), padded=False)
-        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = _of_35(192, 32), _of_35(256, 64), _of_35(288, 64)
+        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = (
+            _of_35(inputs, pooled, self.average) for inputs, pooled in ((192, 32), (256, 64), (288, 64))
+        )
         self.Mixed_6a = _to_17()
-        self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = (_of_17(width) for width in (128, 160, 160, 192))
+        self.Mixed_6b, self.Mixed_6c, self.Mixed_6d, self.Mixed_6e = (
+            _of_17(width, self.average) for width in (128, 160, 160, 192)
+        )
         self.Mixed_7a = _to_8()
-        self.Mixed_7b, self.Mixed_7c = _of_8(1280, "average"), _of_8(2048, "largest")
+        self.Mixed_7b, self.Mixed_7c = _of_8(1280, self.average), _of_8(2048, self.last)
         self.fc = nn.Linear(self.dim, self.classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        maps = (resized(images, SIDE) - 128) / 128
+        maps = self.prepared(images)
         with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             maps = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(maps)))
             maps = self.Conv2d_3b_1x1(F.max_pool2d(maps, 3, 2))
@@ -175,12 +186,43 @@ class Inception(nn.Module):
                     maps = block(maps)
         return maps.mean(dim=(2, 3))
 
+    def prepared(self, images: Tensor) -> Tensor:
+        """uint8 images (b, 3, h, w) of any size as the network takes them: float32 (b, 3, 299, 299)."""
+        return (resized(images, SIDE) - 128) / 128
+
     def logits(self, features: Tensor) -> Tensor:
         """Features (b, 2048) -> float64 logits (b, 1008), without the bias of the last layer.
 
         So take them all who compute Inception scores: the original code multiplied by the matrix alone.
         """
         return features.double() @ self.fc.weight.double().T
+
+
+class LaterInception(Inception):
+    """torchvision's Inception v3, as ViTok's evaluator takes it: uint8 images (b, 3, h, w) -> features (b, 2048).
+
+    Images are in [-1, 1] at 299 pixels, resized bilinearly with aligned corners. torchvision's own model expects them
+    with ImageNet's mean and spread and turns them into [-1, 1] itself (``transform_input``): the evaluator goes past
+    that. Averages at a border count the padding, the last block takes an average, and there are 1000 classes.
+    """
+
+    name = LATER_NAME
+    classes = 1000
+    average: _Average = "padded average"
+    last: _Pool = "padded average"
+    note = (
+        f"Fréchet distances and Inception scores are of torchvision's Inception v3 ({LATER_NAME}), as in ViTok's "
+        "evaluator, and the score is of all images without splits: they are on another scale than published FIDs of "
+        "the 2015 network. They compare only with values from as many images, against the same reference images."
+    )
+
+    def prepared(self, images: Tensor) -> Tensor:
+        maps = images.to(torch.float32) / 127.5 - 1
+        return F.interpolate(maps, (SIDE, SIDE), mode="bilinear", align_corners=True)
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Features (b, 2048) -> float64 logits (b, 1000) of the whole last layer, as ViTok's evaluator takes them."""
+        return F.linear(features.double(), self.fc.weight.double(), self.fc.bias.double())
 
 
 def resized(images: Tensor, side: int) -> Tensor:
@@ -200,16 +242,23 @@ def resized(images: Tensor, side: int) -> Tensor:
     return maps
 
 
-def open_inception(wanted_by: str = f"evaluation.features {NAME}") -> Inception:
+def open_inception(kind: type[Inception] = Inception) -> Inception:
     """The network with its published weights; raises ``WeightsError`` where they are absent, damaged or others."""
-    path = weights.require(NAME, wanted_by)
+    path = weights.require(kind.name, f"evaluation.features {kind.name}")
     with torch.device("meta"):  # what is read replaces everything: nothing is drawn
-        network = Inception()
+        network = kind()
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(stored, assign=True)
+        used = {name: tensor for name, tensor in stored.items() if not name.startswith(_UNUSED)}
+        network.load_state_dict({**_counters(network), **used}, assign=True)
     except Exception as error:  # whatever a pickle that is none may raise
-        raise WeightsError(f"these are not the weights of {NAME}", where=str(path),
+        raise WeightsError(f"these are not the weights of {kind.name}", where=str(path),
                            given=str(error).partition("\n")[0],
-                           allowed=weights.entry_of(NAME).url) from error  # fmt: skip
+                           allowed=weights.entry_of(kind.name).url) from error  # fmt: skip
     return network
+
+
+def _counters(network: nn.Module) -> dict[str, Tensor]:
+    """Of batches that normalisations saw in training: older files have none, and evaluation does not look."""
+    return {name: torch.zeros((), dtype=torch.int64) for name in network.state_dict()
+            if name.endswith("num_batches_tracked")}  # fmt: skip

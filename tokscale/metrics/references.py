@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -13,49 +12,79 @@ import torch
 from torch import Tensor
 
 from tokscale.errors import DataError
+from tokscale.metrics import inception
 from tokscale.metrics.features import FeatureNetwork
 from tokscale.metrics.frechet import Gaussian
+from tokscale.metrics.kept import keep, read_kept
 from tokscale.metrics.seen import Reference, Seen
-from tokscale.record import digest, write_atomically
+from tokscale.record import digest
 
-_IMAGES, _STATISTICS = "arr_0", {"mu", "sigma"}
+_IMAGES, _STATISTICS, _FEATURES = "arr_0", {"mu", "sigma"}, "features"
 _ALLOWED = "an .npz with mu (d,) and sigma (d, d), or with images arr_0 (n, h, w, 3) of uint8, or with both"
 _BROKEN = (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile)
 
 
 def open_reference(
-    path: Path, network: FeatureNetwork, device: torch.device | str, cache: Path, *, at_once: int = 64,
-    between: Callable[[], None] = lambda: None,
+    path: Path, network: FeatureNetwork, device: torch.device | str, cache: Path,
+    seen_by: Mapping[str, object] | None = None, *, at_once: int = 64, between: Callable[[], None] = lambda: None,
 ) -> Reference:  # fmt: skip
     """The reference of a file, as a network sees it; anything that is none raises ``DataError``.
 
-    Statistics of the file are taken where they are as wide as the network's features, as ADM's evaluator does; if not,
-    those of its images. What the network sees of images is kept in ``cache``, under the file's hash and the network's
-    name, so the next stage does not look again. ``between`` is called before every batch.
+    Statistics of the file are taken where they are of the network's features (``_are_of``), as ADM's evaluator does; if
+    not, those of its images. What the network sees of images is kept in ``cache``, under the file's hash and all that
+    the network's numbers depend on (``seen_by``, by default its name alone), so the next stage does not look again.
+    ``between`` is called before every batch.
     """
     path = path.expanduser()
     names = _names(path)
     sha256 = str(digest(path)["sha256"])
     name = f"{path.name}-{sha256[:8]}"
     stated = Gaussian.load(path) if names >= _STATISTICS else None
-    if stated is not None and len(stated.mean) != network.dim:
+    if stated is not None and not _are_of(network, stated, _said(path, names)):
         if _IMAGES not in names:
             raise DataError(f"the reference's statistics are not of the features {network.name}", where=str(path),
-                            given=f"{len(stated.mean)} dimensions", allowed=f"{network.dim} dimensions")  # fmt: skip
+                            given=f"{len(stated.mean)} dimensions{_whose(path, names)}",
+                            allowed=f"{network.dim} dimensions of {network.name}")  # fmt: skip
         stated = None
     if _IMAGES not in names:
         assert stated is not None, "a file of neither was refused"
         return Reference(name, stated)
-    kept = cache / f"{sha256[:16]}-{network.name}.npz"
-    if not kept.exists():
+    identity = {"images": sha256, **(seen_by or {"network": network.name, "weights": network.weights})}
+    found = read_kept(cache, identity, name, rows=True)
+    if found is None:
         seen = Seen(network)
         for images in npz_images(path, at_once):
             between()
             seen.update(images.to(device))
-        _keep(kept, seen)
-    with np.load(kept, allow_pickle=False) as arrays:
-        rows = torch.from_numpy(arrays["rows"])
-    return Reference(name, stated or Gaussian.load(kept), rows)
+        keep(cache, identity, seen, rows=True)
+        found = seen.as_reference(name)
+    return Reference(name, stated or found.gaussian, found.rows)
+
+
+def _are_of(network: FeatureNetwork, stated: Gaussian, said: str) -> bool:
+    """Whether statistics are of a network: by the name in the file's array ``features``; without one, by their width.
+
+    ADM's files say nothing and are of the 2015 Inception: torchvision's, which is as wide, must not take them.
+    """
+    if len(stated.mean) != network.dim:
+        return False
+    return said == network.name if said else network.name != inception.LATER_NAME
+
+
+def _said(path: Path, names: set[str]) -> str:
+    """The network that the file's array ``features`` names, or nothing."""
+    if _FEATURES not in names:
+        return ""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return str(arrays[_FEATURES])
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+
+
+def _whose(path: Path, names: set[str]) -> str:
+    said = _said(path, names)
+    return f" of {said}" if said else ", of a network that the file does not name"
 
 
 def npz_images(path: Path, at_once: int) -> Iterator[Tensor]:
@@ -98,10 +127,3 @@ def _names(path: Path) -> set[str]:
 
 def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError("a reference file cannot be read", where=str(path), given=str(error), allowed=_ALLOWED)
-
-
-def _keep(path: Path, seen: Seen) -> None:
-    gaussian, buffer = seen.features.statistics.gaussian(), io.BytesIO()
-    np.savez(buffer, mu=gaussian.mean, sigma=gaussian.covariance, count=np.int64(seen.count),
-             rows=seen.features.rows.numpy())  # fmt: skip
-    write_atomically(path, buffer.getvalue())

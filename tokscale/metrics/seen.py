@@ -11,9 +11,10 @@ from torch import Tensor
 from tokscale.metrics.features import FeatureNetwork
 from tokscale.metrics.frechet import Gaussian, frechet_distance, frechet_distance_infinity
 from tokscale.metrics.generation import FeatureSet, precision_recall
-from tokscale.metrics.inception_score import SPLITS, InceptionScore
+from tokscale.metrics.inception_score import InceptionScore
 
 KEPT = 50_000
+_PUBLISHED = {"fid": "FID", "fdd": "FD-DINOv2"}
 FEW = 10_000
 """images below which the bias of a FID is large beside differences that are published"""
 
@@ -59,40 +60,42 @@ class Seen:
 def distances(what: Literal["r", "g"], reference: Reference, seen: Seen) -> tuple[dict[str, float], list[str]]:
     """Fréchet distance and, where the images were scored, Inception score; with notes on what few images do to them.
 
-    Columns begin with r for reconstructions and g for generated images: ``rfid`` and ``ris``, or ``rfd`` where the
-    network is not Inception. Of fewer images than the score has splits it is absent.
+    Columns begin with r for reconstructions and g for generated images: ``rfid`` and ``ris``, or ``rfdd`` and ``rfd``
+    where the network is DINOv2 or a random one. Of fewer images than the score has splits it is absent.
     """
     name = f"{what}{seen.network.distance}"
     measures, notes = {name: seen.distance(reference)}, list[str]()
-    if seen.network.distance == "fid" and seen.count < FEW:
+    published, splits = _PUBLISHED.get(seen.network.distance), seen.network.splits
+    if published is not None and seen.count < FEW:
         notes.append(
             f"{name} is of {seen.count:,} images: a Fréchet distance of n images is too high by about 1 / n times a "
-            f"constant of both sets, much below {FEW:,}; it compares with no published FID"
+            f"constant of both sets, much below {FEW:,}; it compares with no published {published}"
         )
     if seen.score is None:
         return measures, notes
-    if seen.score.count >= SPLITS:
-        measures[f"{what}is"] = seen.score.compute()
+    if seen.score.count >= splits:
+        measures[f"{what}is"] = seen.score.compute(splits)
     else:
-        notes.append(f"{what}is was not measured: {SPLITS} splits need {SPLITS} images")
+        notes.append(f"{what}is was not measured: {splits} splits need {splits} images")
     return measures, notes
 
 
 def generation_metrics(
-    reference: Reference, samples: Seen, device: torch.device | str = "cpu", *, extrapolate: bool = False
-) -> tuple[dict[str, float], list[str]]:
+    reference: Reference, samples: Seen, device: torch.device | str = "cpu", *, extrapolate: bool = False,
+    near: bool = True,
+) -> tuple[dict[str, float], list[str]]:  # fmt: skip
     """Measures of samples against a reference in the same features, and notes on them.
 
-    ``gfid`` and ``gis``, or ``gfd``; ``precision`` and ``recall`` where the reference has images; ``gfid_inf`` or
-    ``gfd_inf`` where asked for, of the rows kept. All but the last depend on the numbers of images: they compare only
-    between runs that used the same numbers.
+    ``gfid`` and ``gis``, ``gfdd`` or ``gfd``; ``precision`` and ``recall`` where they are asked for (``near``) and the
+    reference has images; ``gfid_inf``, ``gfdd_inf`` or ``gfd_inf`` where asked for, of the rows kept. All but the last
+    depend on the numbers of images: they compare only between runs that used the same numbers.
     """
     measures, notes = distances("g", reference, samples)
     rows = samples.features.rows
-    if reference.rows is not None:
-        near = precision_recall(reference.rows.to(device), rows.to(device))
-        measures |= dict(zip(("precision", "recall"), near, strict=True))
-    else:
+    if near and reference.rows is not None:
+        both = precision_recall(reference.rows.to(device), rows.to(device))
+        measures |= dict(zip(("precision", "recall"), both, strict=True))
+    elif near:
         notes.append(f"precision and recall were not measured: {reference.name} has statistics and no images")
     if extrapolate:
         name, dim = f"g{samples.network.distance}_inf", samples.network.dim

@@ -12,9 +12,8 @@ from tokscale.data import ImageSet, evaluation_batches, frames_of, open_images, 
 from tokscale.errors import WeightsError
 from tokscale.losses.perceptual import PerceptualDistance, lpips
 from tokscale.metrics.codes import CodeHistogram
-from tokscale.metrics.features import open_features
 from tokscale.metrics.images import ReconstructionMetrics
-from tokscale.metrics.seen import Seen, distances
+from tokscale.metrics.panel import SeenByAll, distances_of_all
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.pictures import save_pictures
@@ -22,7 +21,8 @@ from tokscale.stages.clips import ClipDistance
 from tokscale.stages.configs import ReconstructionStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.decoder_finetune import load_judged
-from tokscale.stages.references import reference_file
+from tokscale.stages.features import open_panel
+from tokscale.stages.references import Against
 from tokscale.weights import present
 
 _PIXELS_AT_ONCE = 1 << 22
@@ -37,9 +37,10 @@ def run(context: Context) -> Measures:
     tokenizer = load_judged(context)
     images = open_images(config.data, "validation")
     quality = ReconstructionMetrics(context.device)
-    features = open_features(config.evaluation.features, context.device)
-    reference = reference_file(config.evaluation.reference, features, context)
-    seen, given = Seen(features, keep=0, scored=True), Seen(features, keep=0)
+    panel = open_panel(config.evaluation.features, context.device)
+    size = context.pass_size(images_at_once(images.resolution, images.frames))
+    against = Against(config.evaluation.reference, panel, images, config.data, context, size, rows=False)
+    seen = SeenByAll(panel, keep=0, scored=True)
     clips = ClipDistance("r", config.data, config.evaluation, context.device)
     codes = CodeHistogram(tokenizer.bottleneck.codebook_size) if tokenizer.bottleneck.codebook_size else None
     distance = _lpips(context)
@@ -47,6 +48,7 @@ def run(context: Context) -> Measures:
     with torch.inference_mode():
         for number, (originals, reconstructions, nats, indices) in enumerate(_passes(tokenizer, images, context)):
             clips.compare(originals, reconstructions)
+            against.see(originals)
             count += len(originals)
             if number == 0:
                 save_pictures(originals[: config.evaluation.pictures], context.artifact("originals.png"))
@@ -56,17 +58,15 @@ def run(context: Context) -> Measures:
             if distance is not None:
                 apart += float(distance(to_model_range(reconstructions), to_model_range(originals)).double().sum())
             seen.update(reconstructions)
-            if reference is None:
-                given.update(originals)
             if codes is not None and indices is not None:
                 codes.update(indices)
             kl_nats += nats
-    reference = reference or given.as_reference(images.reference)
-    measured, notes = distances("r", reference, seen)
+    references = against.references()
+    measured, notes = distances_of_all("r", references, seen)
     skipped = [f"{skipped.path} was skipped: {skipped.reason}" for skipped in images.skipped]
-    context.notes += [features.note, *notes, *clips.notes, *skipped]
+    context.notes += [*panel.notes, *notes, *clips.notes, *skipped]
     measures: Measures = {
-        **quality.compute(), **measured, **clips.measures(), "features": features.name, "reference": reference.name,
+        **quality.compute(), **measured, **clips.measures(), "features": panel.name, "reference": references[0].name,
         "dataset": config.data.kind, "skipped_files": len(skipped),
     }  # fmt: skip
     if distance is not None:

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from tokscale.config import GenerationConfig
 from tokscale.data import frames_of, to_uint8
-from tokscale.metrics.features import FeatureNetwork
-from tokscale.metrics.seen import Seen
+from tokscale.metrics.panel import Panel, SeenByAll
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.probes import AutoregressiveProbe, DiffusionProbe, Probe, sample, sample_diffusion, sampling_noise
 from tokscale.record import write_atomically
@@ -38,7 +37,7 @@ class Sampler:
     config: GenerationConfig
     tokenizer: Tokenizer
     probe: Probe
-    features: FeatureNetwork
+    panel: Panel
     labels: Tensor
     at_once: int
     seed: int
@@ -46,13 +45,16 @@ class Sampler:
     """whether a diffusion probe computes in bfloat16, as it was trained to"""
 
     def samples(
-        self, scale: float, count: int, pictures: int = 0, clips: ClipDistance | None = None
-    ) -> tuple[Seen, Tensor]:
+        self, scale: float, count: int, pictures: int = 0, clips: ClipDistance | None = None, *,
+        rows_of_all: bool = False,
+    ) -> tuple[SeenByAll, Tensor]:  # fmt: skip
         """What is seen of ``count`` images, and the first ``pictures`` of them, at most a batch.
 
-        Of clips, their frames are seen, and ``clips`` sees them whole.
+        Of clips, their frames are seen, and ``clips`` sees them whole. Rows of features are kept of the first network,
+        or ``rows_of_all``, for extrapolations.
         """
-        device, found = self.context.device, Seen(self.features, scored=True)
+        device = self.context.device
+        found = SeenByAll(self.panel, keep_others=None if rows_of_all else 0, scored=True)
         wanted = self.labels.repeat(-(-count // len(self.labels)))[:count]
         generator = torch.Generator(device).manual_seed(self.seed)
         shown = torch.empty(0, dtype=torch.uint8)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from torch import nn
+
 from tokscale import weights
 from tokscale.loss_formulas import DINOV2, DINOV2_PATCH, DINOV2_SIDE
 from tokscale.losses_config import IMAGENET_MEAN, IMAGENET_STD
@@ -25,19 +27,25 @@ def open_dinov2(name: str) -> PretrainedTeacher:
 
     GigaTok shows it images at 224 pixels, which are 16 x 16 patches, with ImageNet's mean and spread.
     """
-    folder, path = repository(), weights.require(name, _WANTED_BY)
-    module = build(folder, DINOV2[name].architecture, name)
-    load_weights(module, path, name, weights.entry_of(name).url)
+    module = dinov2_module(name, _WANTED_BY)
     teacher = PretrainedTeacher(name, module, DINOV2[name].width, side=DINOV2_SIDE, patch=DINOV2_PATCH,
                                 mean=IMAGENET_MEAN, std=IMAGENET_STD)  # fmt: skip
-    teacher.check(folder)
+    teacher.check(repository(_WANTED_BY))
     return teacher
 
 
-def repository() -> Path:
+def dinov2_module(name: str, wanted_by: str) -> nn.Module:
+    """The network of that name with its weights; raises ``WeightsError``. ``wanted_by`` is for its messages."""
+    folder, path = repository(wanted_by), weights.require(name, wanted_by)
+    module = build(folder, DINOV2[name].architecture, name)
+    load_weights(module, path, name, weights.entry_of(name).url)
+    return module
+
+
+def repository(wanted_by: str) -> Path:
     """The folder with DINOv2's code; raises ``WeightsError`` where there is none."""
     named = os.environ.get(FOLDER_VARIABLE)
     folder = Path(named) if named else weights.hub_folder() / _HUB_NAME
     require_repository(folder, "DINOv2", f"a copy of {_REPOSITORY} in that folder ({FOLDER_VARIABLE} names another): "
-                       f"git clone {_REPOSITORY} {folder}")  # fmt: skip
+                       f"git clone {_REPOSITORY} {folder}", wanted_by)  # fmt: skip
     return folder

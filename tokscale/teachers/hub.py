@@ -90,10 +90,10 @@ def open_hub(config: HubConfig) -> PretrainedTeacher:
     return teacher
 
 
-def require_repository(folder: Path, name: str, allowed: str) -> None:
+def require_repository(folder: Path, name: str, allowed: str, wanted_by: str = _WANTED_BY) -> None:
     """Raise ``WeightsError`` unless there is a hubconf.py; ``allowed`` says how it comes there."""
     if not (folder / "hubconf.py").is_file():
-        raise WeightsError(f"{_WANTED_BY} needs the code of {name}, and it is not here", where=str(folder),
+        raise WeightsError(f"{wanted_by} needs the code of {name}, and it is not here", where=str(folder),
                            given="no hubconf.py", allowed=allowed)  # fmt: skip
 
 

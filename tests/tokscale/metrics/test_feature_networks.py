@@ -9,11 +9,13 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
-from tokscale.config import EvaluationConfig
 from tokscale.errors import ConfigError
+from tokscale.feature_names import DINOV2S, DISTANCES
+from tokscale.loss_formulas import DINOV2
 from tokscale.metrics.features import NETWORKS, open_features
 from tokscale.metrics.frechet import FeatureStatistics, frechet_distance
-from tokscale.metrics.inception import Inception
+from tokscale.metrics.inception import Inception, LaterInception
+from tokscale.weights import REGISTRY
 
 
 def discs(count, side, seed):
@@ -125,9 +127,10 @@ def test_any_resolution_gives_one_width(network, height, width):
 
 
 def test_every_network_says_what_it_is():
-    allowed = EvaluationConfig.model_fields["features"].annotation.__args__
-    assert set(allowed) == set(NETWORKS)
-    for name in set(NETWORKS) - {"inception-tf2015"}:  # whose weights are a file
+    assert set(DISTANCES) == {*NETWORKS, *DINOV2S}
+    assert set(DINOV2S) == set(DINOV2)
+    assert set(DISTANCES) - set(REGISTRY) == {"random-conv"}
+    for name in set(NETWORKS) - set(REGISTRY):  # whose weights are a file
         network = open_features(name)
         assert network.name == name
         assert name in network.note
@@ -138,6 +141,7 @@ def test_every_network_says_what_it_is():
     assert "stand-in" in open_features("random-conv").note
     assert Inception.note.endswith(".")
     assert "(inception-tf2015)" in Inception.note
+    assert "(inception-torchvision)" in LaterInception.note
 
 
 def test_small_images_and_unknown_names_are_refused(network):

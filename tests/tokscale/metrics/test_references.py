@@ -1,5 +1,7 @@
 """Reference files in the form of ADM's evaluator: statistics, images or both; and files that are none."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -53,6 +55,7 @@ def test_images_are_seen_once_and_what_was_seen_is_kept(network, pixels, tmp_pat
     assert [len(batch) for batch in batches] == [10, 10, 10, 7]
     assert torch.equal(torch.cat(batches), as_images(pixels))
     first = open_reference(path, network, "cpu", cache, at_once=10)
+    assert len(list(cache.iterdir())) == 1
     monkeypatch.setattr(references, "npz_images", lambda *_: pytest.fail("looked again"))
     second = open_reference(path, network, "cpu", cache)
     seen = Seen(network)
@@ -104,6 +107,44 @@ def test_a_file_that_is_absent_or_no_npz_is_one_message(network, tmp_path, conte
         path.write_bytes(content)
     with pytest.raises(DataError, match="a reference file cannot be read"):
         open_reference(path, network, "cpu", tmp_path)
+
+
+def test_statistics_of_another_network_of_the_same_width_are_refused(network, pixels, tmp_path):
+    later = replace(network, name="inception-torchvision")
+    path = tmp_path / "adm.npz"
+    np.savez(path, **stated())
+    with pytest.raises(DataError, match=r"(?s)not of the features inception-torchvision.*file does not name"):
+        open_reference(path, later, "cpu", tmp_path / "cache")
+    np.savez(path, **stated(), arr_0=pixels)
+    assert open_reference(path, later, "cpu", tmp_path / "cache").gaussian.count == len(pixels)  # of its images
+    np.savez(path, **stated(), features="inception-torchvision")
+    assert open_reference(path, later, "cpu", tmp_path / "cache").gaussian.count is None
+    with pytest.raises(DataError, match=r"(?s)not of the features random-conv.*of inception-torchvision"):
+        open_reference(path, network, "cpu", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "of another", "empty"])
+def test_what_was_kept_and_is_damaged_is_made_again(network, pixels, tmp_path, damage):
+    path, cache = tmp_path / "images.npz", tmp_path / "cache"
+    np.savez(path, arr_0=pixels)
+    first = open_reference(path, network, "cpu", cache)
+    (kept,) = cache.iterdir()
+    whole = kept.read_bytes()
+    if damage == "of another":  # a whole file, of other images
+        np.savez(tmp_path / "other.npz", arr_0=pixels[:20])
+        open_reference(tmp_path / "other.npz", network, "cpu", tmp_path / "elsewhere")
+        (other,) = (tmp_path / "elsewhere").iterdir()
+        kept.write_bytes(other.read_bytes())
+    else:
+        middle = len(whole) // 2
+        flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+        kept.write_bytes({"cut": whole[:-100], "flipped": flipped, "empty": b""}[damage])
+    second = open_reference(path, network, "cpu", cache)
+    assert torch.equal(first.rows, second.rows)
+    np.testing.assert_array_equal(first.gaussian.covariance, second.gaussian.covariance)
+    third = open_reference(path, network, "cpu", cache)
+    np.testing.assert_array_equal(first.gaussian.mean, third.gaussian.mean)
+    assert [file.name for file in cache.iterdir()] == [kept.name]
 
 
 def test_a_gaussian_of_this_package_is_a_reference(network, tmp_path):

@@ -71,7 +71,8 @@ def test_columns_of_inception_and_of_files(prepared, tmp_path, monkeypatch):
     assert "reference" not in other.measures
     assert other.measures["gfid"] > generated.measures["gfid"]
     assert other.measures["gis"] == generated.measures["gis"]  # no reference has a part in it
-    assert len(list((tmp_path / "runs" / "references").iterdir())) == 1
+    # of the file, and of the validation set with rows and without
+    assert len(list((tmp_path / "runs" / "references").iterdir())) == 3
 
     folders = prepared(f"features: {NAME}, reference: {tmp_path / 'statistics.npz'}",
                        f", reference: {tmp_path / 'statistics.npz'}")  # fmt: skip
