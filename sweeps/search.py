@@ -24,7 +24,7 @@ MOST_DRAWS = 200
 # Measures of the stages that a trial may be without; all others are taken of every tokenizer.
 MEASURED_BY = {
     "ar_loss": "probe", "ar_bits_per_image": "probe", "ar_bits_per_pixel": "probe",
-    "gfd": "generation", "precision": "generation", "recall": "generation",
+    **dict.fromkeys(("gfid", "gfdd", "gfd", "gfvd", "gfcd", "gis", "precision", "recall"), "generation"),
     "diffusion_loss": "probe", "ar_linear_accuracy": "linear_probe", "diffusion_linear_accuracy": "linear_probe",
     "tokenizer_linear_accuracy": "linear_probe",
 }  # fmt: skip
