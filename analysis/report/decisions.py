@@ -17,6 +17,7 @@ from tokscale.errors import TableError
 
 GENERATION = ("gfid", "gfd", "gfdd", "gfvd", "gfcd")
 RECONSTRUCTION = ("rfid", "rfd", "rfdd", "rfvd", "rfcd")
+_RATE = "ar_bits_per_image"
 PARTS = ("encoder_params", "decoder_params")
 NEXT_PARAMETERS = 100e6
 _LARGE = 20e6  # parameters of a tokenizer; below it the next 100 M are no question, and a share of what there is
@@ -135,30 +136,34 @@ def scaled_together(table: pd.DataFrame) -> bool:
 
 
 def _cures(table: pd.DataFrame) -> Iterator[Decision]:
-    """Whether larger tokenizers generate worse, and whether semantic regularisation mends it."""
-    y, setting = first_of(table, GENERATION), "losses.semantic.weight"
-    if y is None or setting not in table or not _spans(table, "tokenizer_params"):
+    """What semantic regularisation does, whether larger tokenizers generate worse, and whether it mends that."""
+    heading, setting = "Semantic regularisation", "losses.semantic.weight"
+    if setting not in table:
         return
     weights = table[setting].fillna(0.0)
-    if (weights == 0).any() and (weights > 0).any():
-        rows = table.assign(**{setting: weights})
-        on = float(weights[weights > 0].mode().iloc[0])
-        yield _ask("Semantic regularisation",
-                   partial(questions.cure, rows, y, "tokenizer_params", setting, 0.0, on))  # fmt: skip
+    if not ((weights == 0).any() and (weights > 0).any()):
+        return
+    rows, on = table.assign(**{setting: weights}), float(weights[weights > 0].mode().iloc[0])
+    rate = "ar_loss" if _levels(table, "bottleneck_floats") == 1 and _levels(table, "codebook_size") < 2 else _RATE
+    generated = [y for y in (first_of(table, GENERATION), first_of(table, (rate,))) if y is not None]
+    for y in [name for name in ("psnr", *generated, "ar_linear_accuracy") if first_of(table, (name,))]:
+        yield _ask(heading, partial(questions.paired_effect, rows, y, setting, 0.0, on))
+    for y in generated if _spans(table, "tokenizer_params") else ():
+        yield _ask(heading, partial(questions.cure, rows, y, "tokenizer_params", setting, 0.0, on))
 
 
 def _kinds(table: pd.DataFrame) -> Iterator[Decision]:
     """Kinds of bottleneck at equal distortion, by the rate under the probe."""
-    if "bottleneck" not in table or first_of(table, ("ar_bits_per_image",)) is None:
+    if "bottleneck" not in table or first_of(table, (_RATE,)) is None:
         return
-    kinds = table.loc[table["ar_bits_per_image"].notna(), "bottleneck"].nunique()
+    kinds = table.loc[table[_RATE].notna(), "bottleneck"].nunique()
     if 2 <= kinds <= _PAIRS and (distortion := first_of(table, ("mse", "psnr"))) is not None:
         yield _ask("Kinds of bottleneck", partial(questions.rate_distortion, table, distortion))
 
 
 def _fronts(table: pd.DataFrame) -> Iterator[Decision]:
     """Which trials nothing beats in reconstruction and generation."""
-    x, y = first_of(table, (*RECONSTRUCTION, "psnr")), first_of(table, (*GENERATION, "ar_bits_per_image"))
+    x, y = first_of(table, (*RECONSTRUCTION, "psnr")), first_of(table, (*GENERATION, _RATE))
     if x is not None and y is not None and len(table) > 2:
         yield _ask("The front", partial(questions.pareto_front, table, x, y))
 
