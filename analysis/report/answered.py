@@ -30,5 +30,6 @@ def listed(said: Mapping[str, Sequence[str]]) -> Html:
 
 
 def _capital(sentence: str) -> str:
-    # a measure's name keeps its small letter: rFID, gIS
-    return sentence if sentence[1:2].isupper() else sentence[:1].upper() + sentence[1:]
+    # a measure's name keeps its small letter (rFID, gIS), and so does a setting's (losses.semantic.weight)
+    named = sentence[1:2].isupper() or "." in sentence.partition(" ")[0][:-1]
+    return sentence if named else sentence[:1].upper() + sentence[1:]
