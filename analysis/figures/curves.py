@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ Array = npt.NDArray[np.float64]
 BITS = frozenset({"ar_bits_per_image", "bottleneck_bits"})
 MANY = 1500  # points beyond this many are drawn small, and as one picture inside a vector file
 _STEPS, _BAND_STEPS = 120, 60
+_PUBLISHED = ("*", "P", "X", "D")  # markers of published curves, which are all grey
 _BANDS_OF = 6  # fits with confidence bands in one panel; more of them are a fog
 _PREDICTIONS_OF = 2
 _ROOM, _PAD = 0.18, 0.05  # beyond the data, at most and at least, as shares of their span
@@ -55,8 +57,8 @@ def scaling_curve(
         say(axes, missing(everything, x, y))
         name_axes(axes, x, y, everything)
         return axes
-    for reference in references:
-        axes.plot(reference.x, reference.y, "*", color=PUBLISHED_GREY, alpha=0.75, zorder=1, label=reference.label)
+    for reference, marker in zip(references, itertools.cycle(_PUBLISHED)):
+        axes.plot(reference.x, reference.y, marker, color=PUBLISHED_GREY, alpha=0.75, zorder=1, label=reference.label)
     fitted = [(look, one.fit, points) for look, one, points in drawn if one.fit is not None and len(points)]
     for look, found, points in fitted:
         _draw_fit(axes, found, points[x], look, level, bands and len(fitted) <= _BANDS_OF,

@@ -73,7 +73,7 @@ class Drawing:
         groups = "; ".join(one.legend() for one in answer.series)
         caption = f"Law: {law_named(q.law).formula}." if answer.fits else "No law fitted: the section Fits says why."
         if overlays:
-            caption += " Grey stars are published, with other data and budgets: compare the slope, not the height."
+            caption += " Grey marks are published, with other data and budgets: compare the slope, not the height."
         return self._draw(
             partial(figures.scaling_curve, answer.series, x=q.x, y=q.y, references=overlays, bands=_has_bands(answer)),
             f"{q.y}-{q.x}", f"{y} against {x}, {len(points)} trials, {ends}. {groups}.", caption,
