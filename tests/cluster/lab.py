@@ -27,6 +27,10 @@ KEEPER = Path(__file__).with_name("keeper.py")
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd")
 
 
+_ATTEMPTS = 3
+_TAKEN = "Address already in use"
+
+
 class LabError(RuntimeError):
     """The lab did not do in time what it was asked to; the message ends with the daemons' last words."""
 
@@ -41,7 +45,21 @@ class Lab:
 
     @classmethod
     def start(cls, folder: Path, *, accounting: bool = True, max_array: int = 1001) -> Lab:
-        """A SLURM whose four nodes are idle; ``folder`` wants a short path, because Unix sockets live there."""
+        """A SLURM whose four nodes are idle; ``folder`` wants a short path, because Unix sockets live there.
+
+        A port that was free may be another's by the time that a daemon asks for it: then all begin again with others.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                return cls._started(folder, accounting, max_array)
+            except LabError as error:
+                if attempt == _ATTEMPTS - 1 or _TAKEN not in str(error):
+                    raise
+                shutil.rmtree(folder)
+        raise AssertionError("the last attempt returns or raises")
+
+    @classmethod
+    def _started(cls, folder: Path, accounting: bool, max_array: int) -> Lab:
         missing = [daemon for daemon in DAEMONS if not shutil.which(daemon, path=search_path())]
         if missing or os.geteuid() != 0:
             raise LabError(f"a lab needs root and SLURM's packages (make slurm); missing: {', '.join(missing)}")

@@ -125,7 +125,7 @@ def free_ports() -> Mapping[str, int]:
                 opened = socket.socket()
                 sockets.append(opened)
                 try:
-                    opened.bind(("127.0.0.1", candidate))
+                    opened.bind(("", candidate))  # as the daemons do: a port may be taken on one interface alone
                 except OSError:
                     continue
                 ports[name] = candidate

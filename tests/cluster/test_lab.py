@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import lab as lab_module
+from tests.cluster import lab_files
 from tests.cluster.lab import Lab, LabError
 
 pytestmark = pytest.mark.xdist_group("slurm")
@@ -62,6 +64,22 @@ def test_a_lab_that_cannot_start_leaves_nothing(second_folder, monkeypatch):
         patch.setattr(lab_module, "NODES", ("n1", "n2", "n3", "n9"))
         with pytest.raises(LabError, match="n9 ended"):
             Lab.start(second_folder, accounting=False)
+    assert processes_of(second_folder) == []
+
+
+def test_a_port_that_another_takes_in_between_is_given_up(second_folder, monkeypatch):
+    taken = socket.create_server(("", 0))
+    drawn, free = [], lab_files.free_ports
+
+    def free_ports():
+        drawn.append(dict(free()) | ({} if drawn else {"n1": taken.getsockname()[1]}))
+        return drawn[-1]
+
+    monkeypatch.setattr(lab_files, "free_ports", free_ports)
+    with taken:
+        second = Lab.start(second_folder, accounting=False)
+    second.stop()
+    assert len(drawn) == 2
     assert processes_of(second_folder) == []
 
 
