@@ -37,8 +37,10 @@ ASKING = "waiting for the cluster to answer, half a minute at most ..."
 
 def profile_stages(wanted: bool) -> None:
     """Have the stages that are started from here profile themselves: jobs inherit the variable."""
+    from tokscale.stage import PROFILE_VARIABLE
+
     if wanted:
-        os.environ["TOKSCALE_PROFILE"] = "1"
+        os.environ[PROFILE_VARIABLE] = "1"
 
 
 def say(words: str) -> None:

@@ -26,6 +26,8 @@ from tokscale.record import RECORD_NAME
 KINDS = ("teacher", "tokenizer", "decoder_finetune", "reconstruction", "latents", "probe", "generation",
          "linear_probe")  # fmt: skip
 _SECTION_NAMES = tuple(TrialConfig.model_fields)
+PROFILE_VARIABLE = "TOKSCALE_PROFILE"
+"""environment variable by which jobs hear that they are to profile themselves"""
 ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
 
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from tests.tokscale.saved_tensors import kept_for_backward
 from tokscale import cost, loss_formulas
 from tokscale.config import (
     DecoderFinetuneConfig,
@@ -72,20 +73,9 @@ def test_memory_of_an_image_is_what_autograd_keeps_of_the_decoder(tokenizer):
     module = build_tokenizer(tokenizer, 32).eval()
     with torch.no_grad():
         latents = module.encode(torch.rand(4, 3, 32, 32)).latents
-    own, storages, alive = {parameter.data_ptr() for parameter in module.parameters()}, {}, []
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        error = module.decode(latents).square().mean()
-    assert error.requires_grad
+    kept = kept_for_backward(module, lambda: module.decode(latents).square().mean(), bf16=False)
     found = cost.stage_cost("decoder_finetune", trial(tokenizer))
-    assert found.image_bytes == pytest.approx(sum(storages.values()) / 4, rel=0.15)
+    assert found.image_bytes == pytest.approx(kept / 4, rel=0.15)
     assert found.recomputed_bytes < found.image_bytes
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.tokscale.saved_tensors import kept_for_backward
 from tokscale import cost
 from tokscale.config import (
     AutoregressiveProbe,
@@ -43,23 +44,6 @@ def test_memory_of_training_grows_with_the_batch_and_that_of_measuring_does_not(
         assert (small.fixed_bytes, small.image_bytes) == (large.fixed_bytes, large.image_bytes)
         trains = kind in ("teacher", "tokenizer", "decoder_finetune", "probe")
         assert (small.batch, large.batch, small.image_bytes > 0) == ((32, 64, True) if trains else (0, 0, False))
-
-
-def kept_for_backward(module, loss, bf16):
-    """Bytes that autograd keeps of a loss besides the parameters."""
-    own, storages, alive = {parameter.data_ptr() for parameter in module.parameters()}, {}, []
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            storages[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)
-        return tensor
-
-    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-        assert loss().isfinite()
-    return sum(storages.values())
 
 
 def saved_bytes(tokenizer, images, bf16):

@@ -14,12 +14,11 @@ from torch import nn
 from tokscale import weights
 from tokscale.loss_formulas import DINOV2, DINOV2_PATCH, DINOV2_SIDE
 from tokscale.losses_config import IMAGENET_MEAN, IMAGENET_STD
-from tokscale.teachers.hub import PretrainedTeacher, build, load_weights, require_repository
+from tokscale.teachers.hub import WANTED_BY, PretrainedTeacher, build, load_weights, require_repository
 
 FOLDER_VARIABLE = "TOKSCALE_DINOV2"
 _REPOSITORY = "https://github.com/facebookresearch/dinov2"
 _HUB_NAME = "facebookresearch_dinov2_main"
-_WANTED_BY = "losses.semantic"
 
 
 def open_dinov2(name: str) -> PretrainedTeacher:
@@ -27,10 +26,10 @@ def open_dinov2(name: str) -> PretrainedTeacher:
 
     GigaTok shows it images at 224 pixels, which are 16 x 16 patches, with ImageNet's mean and spread.
     """
-    module = dinov2_module(name, _WANTED_BY)
+    module = dinov2_module(name, WANTED_BY)
     teacher = PretrainedTeacher(name, module, DINOV2[name].width, side=DINOV2_SIDE, patch=DINOV2_PATCH,
                                 mean=IMAGENET_MEAN, std=IMAGENET_STD)  # fmt: skip
-    teacher.check(repository(_WANTED_BY))
+    teacher.check(repository(WANTED_BY))
     return teacher
 
 

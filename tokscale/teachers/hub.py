@@ -22,7 +22,7 @@ from tokscale.teachers.base import VisionTeacher
 
 PATCH_TOKENS = "x_norm_patchtokens"
 """what DINOv2's ``forward_features`` calls the features of the patches"""
-_WANTED_BY = "losses.semantic"
+WANTED_BY = "losses.semantic"
 
 
 class PretrainedTeacher(VisionTeacher):
@@ -73,12 +73,12 @@ def open_hub(config: HubConfig) -> PretrainedTeacher:
     folder, path = Path(config.repository).expanduser(), Path(config.weights).expanduser()
     require_repository(folder, config.entry, f"a copy of a torch.hub repository that has {config.entry}")
     if not path.is_file():
-        raise WeightsError(f"{_WANTED_BY} needs the weights of {config.entry}, and they are not here", where=str(path),
+        raise WeightsError(f"{WANTED_BY} needs the weights of {config.entry}, and they are not here", where=str(path),
                            given="no such file", allowed="a file of the network's state")  # fmt: skip
     found = str(digest(path)["sha256"])
     if not found.startswith(config.sha256):
         raise WeightsError(
-            f"{_WANTED_BY} needs the weights of {config.entry}, and the file holds others", where=str(path),
+            f"{WANTED_BY} needs the weights of {config.entry}, and the file holds others", where=str(path),
             given=f"SHA-256 {found[:12]}...",
             allowed=f"{config.sha256[:12]}..., as losses.semantic.features.sha256 says",
         )  # fmt: skip
@@ -90,7 +90,7 @@ def open_hub(config: HubConfig) -> PretrainedTeacher:
     return teacher
 
 
-def require_repository(folder: Path, name: str, allowed: str, wanted_by: str = _WANTED_BY) -> None:
+def require_repository(folder: Path, name: str, allowed: str, wanted_by: str = WANTED_BY) -> None:
     """Raise ``WeightsError`` unless there is a hubconf.py; ``allowed`` says how it comes there."""
     if not (folder / "hubconf.py").is_file():
         raise WeightsError(f"{wanted_by} needs the code of {name}, and it is not here", where=str(folder),

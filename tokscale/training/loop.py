@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tokscale.errors import ConfigError, StoppedError
 from tokscale.record import write_atomically
-from tokscale.stage import StageFolder
+from tokscale.stage import PROFILE_VARIABLE, StageFolder
 from tokscale.training.callbacks import Budget, Progress, StepEnd
 from tokscale.training.checkpoints import FolderCheckpoints, newest_checkpoint
 from tokscale.training.profiling import ProfiledSteps, StageProfile
@@ -32,7 +32,6 @@ from tokscale.training.tasks import Task
 from tokscale.training.team import Team
 
 BEGINNING = "begun.json"
-PROFILE_VARIABLE = "TOKSCALE_PROFILE"
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 

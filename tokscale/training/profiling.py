@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,14 +145,17 @@ class StageProfile:
         self.folder.mkdir(parents=True, exist_ok=True)
         recorder.export_chrome_trace(str(self.folder / "trace.json.gz"))
         on_gpu, threads = self.device.type == "cuda", torch.get_num_threads()
+        # Before matrices of our own are multiplied, which take memory too.
+        memory = torch.cuda.max_memory_allocated(self.device) if on_gpu else None
+        averages = recorder.key_averages()
         found = Findings(
             device=torch.cuda.get_device_name(self.device) if on_gpu else f"a processor, {threads} threads",
             steps=steps, milliseconds=1000 * seconds / steps, images=self.images, flops=self._flops,
             peak_flops=matrix_product_flops(self.device, self.precision),
             waits=({_READ: float(self._reads)} if self._reads else {})
-            | {name: count / steps for name, count in _counts(recorder, _WAITS).items()},
-            memory_bytes=torch.cuda.max_memory_allocated(self.device) if on_gpu else None,
-            operations=_operations(recorder, steps, on_gpu),
+            | {name: count / steps for name, count in _counts(averages, _WAITS).items()},
+            memory_bytes=memory,
+            operations=_operations(averages, steps, on_gpu),
         )  # fmt: skip
         kept = found._asdict() | {"operations": [operation._asdict() for operation in found.operations]}
         write_atomically(self.folder / "profile.json", json.dumps(kept, indent=1).encode())
@@ -199,17 +202,16 @@ def matrix_product_flops(device: torch.device, precision: str) -> float:
     return 2 * side**3 / best
 
 
-def _counts(recorder: profile, names: Sequence[str]) -> dict[str, int]:
+def _counts(averages: Iterable[Any], names: Sequence[str]) -> dict[str, int]:
     """How often each of these operations was recorded, and only those that were."""
-    found = {average.key: average.count for average in recorder.key_averages()}
+    found = {average.key: average.count for average in averages}
     return {name: found[name] for name in names if name in found}
 
 
-def _operations(recorder: profile, steps: int, on_gpu: bool) -> list[Operation]:
+def _operations(averages: Iterable[Any], steps: int, on_gpu: bool) -> list[Operation]:
     """All operations by their own time, the longest first."""
     own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     found = [
-        Operation(average.key, average.count / steps, getattr(average, own) / 1000 / steps)
-        for average in recorder.key_averages()
+        Operation(average.key, average.count / steps, getattr(average, own) / 1000 / steps) for average in averages
     ]
     return sorted((one for one in found if one.milliseconds > 0), key=lambda one: -one.milliseconds)

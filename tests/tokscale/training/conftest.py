@@ -7,7 +7,9 @@ from safetensors.torch import load_file
 from sweeps.grid import expand
 from sweeps.spec import load_spec
 from sweeps.store import Store
+from tokscale.errors import StoppedError
 from tokscale.stages import run
+from tokscale.training.callbacks import Budget
 
 # Layouts differ in the order of sums. Adam makes of the difference, for a gradient near zero, up to a step's length.
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -65,3 +67,25 @@ def assert_close():
             )
 
     return compare
+
+
+class FourSteps(Budget):
+    """Asks to stop after four steps."""
+
+    def on_train_batch_end(self, trainer, task, *rest):
+        super().on_train_batch_end(trainer, task, *rest)
+        if task.step == 4:
+            trainer.callbacks[-1].flag.number = 15
+
+
+@pytest.fixture
+def run_four_steps(monkeypatch):
+    """Runs a stage's training until a signal stops it after four steps, with a line for each."""
+
+    def start(folder):
+        with monkeypatch.context() as patched:
+            patched.setattr("tokscale.training.loop.Budget", FourSteps)
+            with pytest.raises(StoppedError):
+                run(str(folder.path), progress_seconds=0.0)
+
+    return start
