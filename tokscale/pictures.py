@@ -13,11 +13,6 @@ from torch import Tensor
 from tokscale.record import write_atomically
 
 
-def save_strip(images: Tensor, path: Path) -> None:
-    """Write uint8 images (b, 3, h, w) side by side, in order, as one PNG of h x (b w) pixels."""
-    save_grid(images, path, columns=len(images))
-
-
 def save_pictures(images: Tensor, path: Path, columns: int | None = None) -> None:
     """Write uint8 images (b, 3, h, w) in so many columns, by default as a strip, or clips (b, 3, t, h, w) as a grid:
     a row for each clip's frames."""

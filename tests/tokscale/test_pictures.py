@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from tokscale.errors import StoreError
-from tokscale.pictures import save_grid, save_strip
+from tokscale.pictures import save_grid, save_pictures
 
 
 def noise(count, height, width):
@@ -27,7 +27,7 @@ def cut(path):
 
 def test_a_strip_is_the_images_side_by_side(tmp_path):
     images = noise(5, 16, 24)
-    save_strip(images, tmp_path / "new" / "strip.png")
+    save_pictures(images, tmp_path / "new" / "strip.png")
     with Image.open(tmp_path / "new" / "strip.png") as picture:
         assert picture.size == (5 * 24, 16)
         assert picture.mode == "RGB"
@@ -51,13 +51,13 @@ def test_a_grid_goes_row_by_row_and_ends_in_white(tmp_path, columns):
 
 def test_a_second_picture_replaces_the_first(tmp_path):
     first, second = noise(2, 4, 4), 255 - noise(2, 4, 4)
-    save_strip(first, tmp_path / "strip.png")
-    save_strip(second, tmp_path / "strip.png")
+    save_pictures(first, tmp_path / "strip.png")
+    save_pictures(second, tmp_path / "strip.png")
     assert np.array_equal(cut(tmp_path / "strip.png"), second.permute(0, 2, 3, 1).numpy())
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "strip.png").mkdir()
     with pytest.raises(StoreError, match=r"cannot write strip\.png"):
-        save_strip(noise(1, 4, 4), tmp_path / "strip.png")
+        save_pictures(noise(1, 4, 4), tmp_path / "strip.png")
     assert [file.name for file in tmp_path.iterdir()] == ["strip.png"]

@@ -45,16 +45,6 @@ def from_tubelets(tubelets: Tensor, tubelet: Tubelet, grid: Grid) -> Tensor:
     return clips.reshape(len(tubelets), -1, times * frames, rows * patch, columns * patch)
 
 
-def to_patches(images: Tensor, patch: int) -> Tensor:
-    """Cut images (b, c, h, w) into patches, row by row; (b, p, c * patch * patch)."""
-    return to_tubelets(images[:, :, None], Tubelet(patch))
-
-
-def from_patches(patches: Tensor, patch: int, grid: Grid) -> Tensor:
-    """Lay patches (b, p, c * patch * patch) out as images (b, c, h, w); the inverse of ``to_patches``."""
-    return from_tubelets(patches, Tubelet(patch), (1, *grid))[:, :, 0]
-
-
 class VitEncoder(nn.Module):
     """Tubelet embedding, blocks, final LayerNorm, and a linear layer to the bottleneck's channels.
 
