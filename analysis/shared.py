@@ -16,9 +16,10 @@ _LATER = ("latents.", "probe.", "generation.", "linear_probe.")
 """sections of a trial on which its tokenizer does not stand"""
 _OF_THE_TOKENIZER = frozenset({
     "encoder_params", "decoder_params", "tokenizer_params", "training_only_params", "bottleneck_tokens",
-    "bottleneck_channels", "bottleneck_floats", "bottleneck_bits", "codebook_size", "pixels_per_float", "train_images",
-    "train_flops", "finetune_only_params", "finetune_images", "finetune_flops", "mse", "psnr", "ssim", "lpips", "rfid",
-    "rfdd", "rfd", "ris", "rfvd", "rfcd", "kl_bits_per_image", "codebook_usage", "codebook_entropy",
+    "bottleneck_channels", "bottleneck_floats", "bottleneck_bits", "codebook_size", "pixels_per_float",
+    "floats_per_pixel", "train_images", "train_flops", "finetune_only_params", "finetune_images", "finetune_flops",
+    "mse", "psnr", "ssim", "lpips", "rfid", "rfdd", "rfd", "ris", "rfvd", "rfcd", "kl_bits_per_image",
+    "codebook_usage", "codebook_entropy",
 })  # fmt: skip
 _EARLIER = ("data.", "tokenizer.", "losses.", "training.", "decoder_finetune.", "evaluation.")
 

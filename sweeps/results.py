@@ -130,6 +130,7 @@ def _row(
         "encoder": cost.encoder_name(config),
         "decoder": cost.decoder_name(config),
         "bottleneck": config.tokenizer.bottleneck.kind,
+        "layout": cost.layout(config),
         **trial.sizes,
     }
     spent: defaultdict[str, float] = defaultdict(float)

@@ -31,7 +31,7 @@ from tokscale.formulas import (
     tokenizer_params,
     training_flops,
 )
-from tokscale.labels import decoder_name, encoder_name, label
+from tokscale.labels import decoder_name, encoder_name, label, layout
 from tokscale.memory import (
     averaged_bytes,
     checkpointed_bytes,
@@ -66,6 +66,7 @@ __all__ = [
     "decoder_name",
     "encoder_name",
     "label",
+    "layout",
     "loss_sizes",
     "probe_flops",
     "probe_params",

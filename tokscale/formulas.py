@@ -98,10 +98,10 @@ def bottleneck_numbers(config: BottleneckConfig) -> BottleneckNumbers:
 
 
 def bottleneck_sizes(config: TokenizerConfig, resolution: int, frames: int = 1) -> dict[str, int | float]:
-    """The results table's columns about the bottleneck: L, c, E = L x c, pixels per float, and bits and K of codes.
+    """The results table's columns about the bottleneck: L, c, E = L x c, E by the pixel, and bits and K of codes.
 
-    ``pixels_per_float`` is T x H x W x 3 / E (ViTok 2.2); ``bottleneck_bits`` = L log2 K and ``codebook_size`` are
-    there for discrete bottlenecks only.
+    ``pixels_per_float`` is T x H x W x 3 / E (ViTok 2.2), ``floats_per_pixel`` E / (T x H x W); ``bottleneck_bits`` = L
+    log2 K and ``codebook_size`` are there for discrete bottlenecks only.
     """
     numbers = bottleneck_numbers(config.bottleneck)
     tokens = config.tokens_of(resolution, frames)
@@ -111,6 +111,7 @@ def bottleneck_sizes(config: TokenizerConfig, resolution: int, frames: int = 1) 
         "bottleneck_channels": numbers.latent_dim,
         "bottleneck_floats": floats,
         "pixels_per_float": 3 * frames * resolution**2 / floats,
+        "floats_per_pixel": floats / (frames * resolution**2),
     }
     if numbers.codebook_size is not None:
         sizes["bottleneck_bits"] = tokens * math.log2(numbers.codebook_size)

@@ -39,5 +39,20 @@ def label(trial: TrialConfig) -> str:
     return f"{shape} n{tokens} {bottleneck_numbers(tokenizer.bottleneck).label}"
 
 
+def layout(trial: TrialConfig) -> str:
+    """What latent tokens stand for: "patches", of clips "tubelets of 4" frames, "latent tokens", GigaTok's "1d".
+
+    Where tails are masked, that is said too.
+    """
+    tokenizer = trial.tokenizer
+    if not isinstance(tokenizer, VitTokenizer):
+        return tokenizer.layout
+    if tokenizer.latent_tokens is not None:
+        name = "latent tokens"
+    else:
+        name = "patches" if trial.data.extent[1] == 1 else f"tubelets of {tokenizer.tubelet}"
+    return name if tokenizer.tail_masking is None else f"{name}, masked tails"
+
+
 def _name(trial: TrialConfig, size: TransformerSize) -> str:
     return name_of(trial.tokenizer.kind, size.width, size.depth, size.heads)

@@ -31,12 +31,13 @@ class Overlay:
 # PSNR and SSIM depend on data and resolution, which the label names; a Fréchet distance on its features as well.
 _GIGATOK = {"tokenizer_params": ("params_M", 1e6), "rfid": ("rFID", 1.0), "lpips": ("LPIPS", 1.0),
             "gfid": ("ar_probe_gFID", 1.0), "ar_linear_accuracy": ("ar_probe_lin_acc_pct", 0.01)}  # fmt: skip
-_OURS = {"E": "bottleneck_floats", "PSNR": "psnr", "SSIM": "ssim", "rFID": "rfid"}
+_VITOK = {"bottleneck_floats": ("E", 1.0), "floats_per_pixel": ("E", 1 / 256**2), "psnr": ("PSNR", 1.0),
+          "ssim": ("SSIM", 1.0), "rfid": ("rFID", 1.0)}  # fmt: skip
 OVERLAYS: dict[str, tuple[Overlay, ...]] = {
     "vitok": (
         Overlay(
             "vitok_fig2_bottleneck_256p", "ViTok S-B, 256 px ImageNet (arXiv:2501.09755, Fig. 2)",
-            ("dataset", "imagenet"), {ours: (theirs, 1.0) for theirs, ours in _OURS.items()}, "inception-torchvision",
+            ("dataset", "imagenet"), _VITOK, "inception-torchvision",
         ),
     ),
     "gigatok": tuple(

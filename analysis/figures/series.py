@@ -92,7 +92,7 @@ def group_label(values: dict[str, object]) -> str:
 
 
 def _in_words(column: str, value: object) -> str:
-    if column == "bottleneck":
+    if column in ("bottleneck", "layout"):
         return NAMES.get(str(value), str(value))
     *sections, name = column.split(".")
     if sections and name in _OF_A_SECTION:

@@ -53,11 +53,13 @@ class Measured:
     warnings: tuple[str, ...]
 
 
-def measured(table: pd.DataFrame, columns: tuple[str, str], relative: Sequence[bool]) -> Measured:
+def measured(
+    table: pd.DataFrame, columns: tuple[str, str], relative: Sequence[bool], by: Sequence[str] = ()
+) -> Measured:
     """The configurations of a table that have both measures, in logarithms where ``relative``.
 
-    Rows that are equal in every setting but the seed are one configuration. Raises ``TableError`` where no row can be
-    used, or for Fréchet distances of different kinds.
+    Rows that are equal in every setting but the seed, and in the columns ``by``, are one configuration. Raises
+    ``TableError`` where no row can be used, or for Fréchet distances of different kinds.
     """
     rows, repeats = without_repeats(table)
     positive = [name for name, share in zip(columns, relative, strict=True) if share]
@@ -69,7 +71,8 @@ def measured(table: pd.DataFrame, columns: tuple[str, str], relative: Sequence[b
     place = np.arange(len(used))
     if "seed" in used and used["seed"].nunique() > 1:
         known = used["seed"].notna().to_numpy()
-        place = strata(used.assign(_alone=np.where(known, -1, place)), [*settings(used, columns), "_alone"])
+        names = [*settings(used, (*columns, *by)), *by, "_alone"]
+        place = strata(used.assign(_alone=np.where(known, -1, place)), names)
     seeds = np.bincount(place)
     means = np.stack([np.bincount(place, weights=one) for one in values.T], axis=1) / seeds[:, None]
     apart = values - means[place]

@@ -72,7 +72,7 @@ def plane_of(
     sign = 1.0 if better_of(distortion, better) == "lower" else -1.0
     if table[by].isna().all():
         raise TableError("a column to group by has no value", given=by)
-    found = measured(table[table[by].notna()], (rate, distortion), (True, relative))
+    found = measured(table[table[by].notna()], (rate, distortion), (True, relative), (by,))
     means = found.means * np.array([1.0, 1.0 if relative else sign])
     if within is None:
         within = [name for name in _WITHIN if name in found.table and name != by and varies(found.table[name])]

@@ -18,6 +18,7 @@ from analysis.questions.plane import Plane, plane_of
 from analysis.questions.regression import student
 
 _DRAWS = 200
+_UNITS = {"E": "floats", "bottleneck_floats": "floats", "floats_per_pixel": "floats per pixel"}
 _LEAST_DRAWN = 0.95  # of the draws must let all curves overlap
 _OVERLAP = 0.1  # of the shorter curve: below that a comparison is one of ends
 
@@ -86,8 +87,8 @@ class RateDistortion(Answer):
         equal = f"at equal {wording.label(self.distortion)}"
         if not one.resolved:
             return f"{equal}, {one.first} and {one.second} cannot be told apart by rate ({change} for {one.second})"
-        bits = "fewer bits" if one.difference.value < 0 else "more bits"
-        return f"{equal}, {one.second} needs {bits} than {one.first}: {change}"
+        many = f"{'fewer' if one.difference.value < 0 else 'more'} {_UNITS.get(self.rate, 'bits')}"
+        return f"{equal}, {many} for {one.second} than for {one.first}: {change}"
 
 
 def rate_distortion(
@@ -97,6 +98,7 @@ def rate_distortion(
 ) -> RateDistortion:  # fmt: skip
     """Curves of rate and distortion, one a kind, and the mean difference in rate at equal distortion of every two.
 
+    A rate is what a bottleneck takes: bits under a probe, or floats (``bottleneck_floats``, ``floats_per_pixel``).
     Seeds are averaged. Curves of two kinds are compared at equal other settings (``within``: data, encoder, decoder,
     budget and probe where they vary), only over the distortions that both reach, and the differences are averaged. The
     interval is Student's with the standard error of a parametric bootstrap: all means drawn anew with the noise of

@@ -26,7 +26,7 @@ _PARTS = {
 }
 _BOTTLENECK = ("bottleneck_tokens", "bottleneck_channels", "codebook_size", "tokenizer.bottleneck", "tokenizer.patch")
 _PARTS |= dict.fromkeys(("bottleneck_floats", "bottleneck_bits", "bottleneck_tokens", "bottleneck_channels",
-                         "codebook_size", "pixels_per_float"), _BOTTLENECK)  # fmt: skip
+                         "codebook_size", "pixels_per_float", "floats_per_pixel"), _BOTTLENECK)  # fmt: skip
 _PARTS["tokenizer_params"] = ("tokenizer.kind", *_PARTS["encoder_params"], *_PARTS["decoder_params"])
 _PARTS["train_flops"] = (*_PARTS["tokenizer_params"], *_PARTS["train_images"])
 

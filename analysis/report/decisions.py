@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis import questions
 from analysis.questions import Answer, BestSize
-from analysis.report.questions import CONTINUOUS, DISCRETE, rows_of_kind
+from analysis.report.questions import CONTINUOUS, DISCRETE, rows_of_kind, varying
 from tokscale.errors import TableError
 
 GENERATION = ("gfid", "gfd", "gfdd", "gfvd", "gfcd")
@@ -23,6 +23,7 @@ NEXT_PARAMETERS = 100e6
 _LARGE = 20e6  # parameters of a tokenizer; below it the next 100 M are no question, and a share of what there is
 _VARIED = 1.25
 _PAIRS = 4  # values of a setting, of which every two are compared
+_EQUAL = ("dataset", "data.resolution", "data.frames", "bottleneck", "encoder", "decoder", "training.images")
 
 
 AnyAnswer = TypeVar("AnyAnswer", bound=Answer)
@@ -54,7 +55,7 @@ def decisions(table: pd.DataFrame) -> list[Decision]:
     """Every question that the table's columns allow, in the order of the report, those without an answer too."""
     if table.empty:
         return []
-    asked = (_best_sizes, _spending, _frontiers, _sizes, _cures, _kinds, _fronts)
+    asked = (_best_sizes, _spending, _frontiers, _sizes, _cures, _kinds, _layouts, _fronts)
     return [one for question in asked for one in question(table)]
 
 
@@ -159,6 +160,23 @@ def _kinds(table: pd.DataFrame) -> Iterator[Decision]:
     kinds = table.loc[table[_RATE].notna(), "bottleneck"].nunique()
     if 2 <= kinds <= _PAIRS and (distortion := first_of(table, ("mse", "psnr"))) is not None:
         yield _ask("Kinds of bottleneck", partial(questions.rate_distortion, table, distortion))
+
+
+def _layouts(table: pd.DataFrame) -> Iterator[Decision]:
+    """Patches, tubelets and learned tokens at equal distortion, by the floats of continuous bottlenecks."""
+    rows = rows_of_kind(table, CONTINUOUS)
+    rate = "floats_per_pixel" if varying(rows, ("data.resolution", "data.frames")) else "bottleneck_floats"
+    if "layout" not in rows or rate not in rows or first_of(rows, ("psnr",)) is None:
+        return
+    sizes = rows.groupby("layout")[rate].nunique()
+    if 2 <= (sizes > 1).sum() <= _PAIRS:
+        # What goes along with the layout, such as frames, cannot be held equal.
+        within = [
+            name for name in varying(rows, _EQUAL) if any(varying(one, [name]) for _, one in rows.groupby("layout"))
+        ]
+        yield _ask(
+            "Layouts of the bottleneck", partial(questions.rate_distortion, rows, "psnr", rate, "layout", within=within)
+        )
 
 
 def _fronts(table: pd.DataFrame) -> Iterator[Decision]:

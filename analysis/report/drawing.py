@@ -115,7 +115,7 @@ class Drawing:
             points = finite(table, "ar_bits_per_image", y)
             if points.empty:
                 continue
-            by = varying(points, ("dataset", "data.resolution", "data.frames", "bottleneck", "encoder", "decoder"))
+            by = varying(points, ("dataset", "layout", "data.resolution", "bottleneck", "encoder", "decoder"))
             better = "up and to the left" if y == "psnr" else "down and to the left"
             yield self._draw(
                 partial(figures.rate_distortion, points, y=y, by=by),

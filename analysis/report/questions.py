@@ -11,7 +11,7 @@ from analysis.figures import Series, split
 from analysis.figures.series import finite
 from analysis.fitting import Fit, fit
 from analysis.points import measured_against
-from analysis.questions.settings import equal_for
+from analysis.questions.settings import equal_for, needed
 from analysis.shared import counted_once
 from analysis.style import axis_label, is_frechet
 from tokscale.errors import TableError
@@ -73,9 +73,17 @@ _OF_SIZE: tuple[tuple[str, str, str], ...] = (
 )
 SIZE = "tokenizer_params"
 
+# Across images and clips, or resolutions, E is not what compares: laws of E by the pixel.
+_OF_DENSITY: tuple[tuple[str, str], ...] = (
+    ("psnr", "semilog"), ("ssim", "semilog"), ("mse", "power"), ("lpips", "power"), ("rfid", "power"), ("rfd", "power"),
+)  # fmt: skip
+DENSITY = "floats_per_pixel"
+_EXTENT = ("data.resolution", "data.frames")
+
 # Trials that differ in one of these are not one curve; whatever else differs is pooled: spread about the law.
 SEPARATE = (
     "dataset",
+    "layout",
     "data.resolution",
     "data.frames",
     "bottleneck",
@@ -86,7 +94,9 @@ SEPARATE = (
     "probe.size.width",
     "probe.size.depth",
 )
-_PLANE: tuple[str, ...] = ("dataset", "data.resolution", "data.frames", "bottleneck")
+_PLANE: tuple[str, ...] = ("dataset", "layout", "data.resolution", "data.frames", "bottleneck")
+_GO_ALONG = ("data.frames", "training.images")
+"""named beside the layout only where it does not tell them"""
 
 
 @dataclass(frozen=True)
@@ -110,8 +120,16 @@ class Answer:
 
 def ask(table: pd.DataFrame, questions: Sequence[Question] | None = None) -> list[Answer]:
     """Every question put to the table; a group that cannot be fitted gets a reason instead of a fit."""
-    asked = (*QUESTIONS, *size_questions(table)) if questions is None else questions
+    asked = (*QUESTIONS, *density_questions(table), *size_questions(table)) if questions is None else questions
     return [_answer(table, question) for question in asked]
+
+
+def density_questions(table: pd.DataFrame) -> list[Question]:
+    """Laws of the floats per pixel, of continuous bottlenecks of images and clips or of several resolutions."""
+    rows = rows_of_kind(table, CONTINUOUS)
+    if DENSITY not in rows or not varying(rows, _EXTENT):
+        return []
+    return [Question(y, DENSITY, law, CONTINUOUS, "reconstruction") for y, law in _OF_DENSITY]
 
 
 def size_questions(table: pd.DataFrame) -> list[Question]:
@@ -148,7 +166,7 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
     if question.section == "reconstruction":  # a tokenizer's own, whatever probes stand on it
         separate = tuple(name for name in separate if not name.startswith("probe."))
         points, _ = counted_once(points, (question.x, question.y))
-    by = varying(points, separate) if question.x != SIZE else _held(points, question)
+    by = _apart(points, separate) if question.x != SIZE else _held(points, question)
     if is_frechet(question.y):  # different features or reference sets are different measures
         points, against = measured_against(points, question.y)
         by += varying(points, ("features", against))
@@ -161,6 +179,13 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
     return Answer(question, tuple(series), reasons)
 
 
+def _apart(points: pd.DataFrame, separate: Sequence[str]) -> list[str]:
+    """The columns that tell curves apart, less what the layout tells already."""
+    by = varying(points, separate)
+    told = needed(points, by) if "layout" in by else by
+    return [name for name in by if name in told or name not in _GO_ALONG]
+
+
 def _held(points: pd.DataFrame, question: Question) -> list[str]:
     """The settings that tell curves of the tokenizer's size apart: all that do not go along with it."""
     held, _ = equal_for(points, SIZE, (question.y,))
@@ -168,10 +193,10 @@ def _held(points: pd.DataFrame, question: Question) -> list[str]:
 
 
 def _fit(rows: pd.DataFrame, question: Question) -> tuple[Fit | None, str | None]:
-    sizes, needed = rows[question.x].nunique(), 4 if question.law == "quadratic" else 3
-    if sizes < needed:
+    sizes, least = rows[question.x].nunique(), 4 if question.law == "quadratic" else 3
+    if sizes < least:
         sizes_word = "one size" if sizes == 1 else f"{sizes} sizes"
-        return None, f"only {sizes_word}; a {question.law} law needs at least {needed} to be more than a drawing"
+        return None, f"only {sizes_word}; a {question.law} law needs at least {least} to be more than a drawing"
     try:
         found = fit(rows, law=question.law, x=question.x, y=question.y)
     except TableError as error:

@@ -142,12 +142,14 @@ def test_bottleneck_sizes_are_those_of_vitok_and_of_the_code_lengths():
         "bottleneck_channels": 16,
         "bottleneck_floats": 4096,
         "pixels_per_float": 48.0,
+        "floats_per_pixel": 4096 / 256**2,
     }
     assert cost.bottleneck_sizes(vit(bottleneck=VQ), 256) == {
         "bottleneck_tokens": 256,
         "bottleneck_channels": 8,
         "bottleneck_floats": 2048,
         "pixels_per_float": 96.0,
+        "floats_per_pixel": 2048 / 256**2,
         "bottleneck_bits": 256 * 14.0,
         "codebook_size": 16384,
     }

@@ -31,7 +31,7 @@ def test_small_convolutions_are_in_the_label_and_in_the_number_of_cells():
     small = {"kind": "gigatok", "encoder": "nano", "decoder": "micro", "layout": "2d", "tokens": 4096,
              "convolution": convolution, "bottleneck": {"kind": "lfq", "bits": 12}}  # fmt: skip
     config = written(small)
-    assert cost.label(config) == "gigatok nano-micro 2d conv16/4 n4096 lfq12"
+    assert (cost.label(config), cost.layout(config)) == ("gigatok nano-micro 2d conv16/4 n4096 lfq12", "2d")
     assert cost.trial_sizes(config)["codebook_size"] == 4096
     for stage in stages_of(config):
         assert cost.stage_cost(stage.kind, config).flops > 0

@@ -13,14 +13,14 @@ from tokscale.errors import StoreError
 from tokscale.record import COLUMNS, Record, digest, read_record, write_atomically, write_record
 
 COLUMN_NAMES = """
-    sweep trial label status seed encoder decoder bottleneck dataset features clip_features reference
+    sweep trial label status seed encoder decoder bottleneck layout dataset features clip_features reference
     generation_reference encoder_params decoder_params tokenizer_params training_only_params finetune_only_params
     probe_params bottleneck_tokens bottleneck_channels bottleneck_floats bottleneck_bits codebook_size classes
-    pixels_per_float train_images train_flops finetune_images finetune_flops gpu_seconds wall_seconds mse psnr ssim
-    lpips rfid rfdd rfd ris rfvd rfcd kl_bits_per_image codebook_usage codebook_entropy ar_loss ar_bits_per_image
-    ar_bits_per_pixel diffusion_loss gfid gfdd gfd gfid_inf gfdd_inf gfd_inf gis precision recall gfvd gfcd cfg_scale
-    teacher_accuracy ar_linear_accuracy diffusion_linear_accuracy tokenizer_linear_accuracy skipped_files pictures
-    originals samples
+    pixels_per_float floats_per_pixel train_images train_flops finetune_images finetune_flops gpu_seconds wall_seconds
+    mse psnr ssim lpips rfid rfdd rfd ris rfvd rfcd kl_bits_per_image codebook_usage codebook_entropy ar_loss
+    ar_bits_per_image ar_bits_per_pixel diffusion_loss gfid gfdd gfd gfid_inf gfdd_inf gfd_inf gis precision recall
+    gfvd gfcd cfg_scale teacher_accuracy ar_linear_accuracy diffusion_linear_accuracy tokenizer_linear_accuracy
+    skipped_files pictures originals samples
 """
 
 

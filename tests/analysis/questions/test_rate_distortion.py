@@ -74,7 +74,7 @@ def test_fewer_bits_at_equal_distortion() -> None:
     assert one.difference.low < -0.2 < one.difference.high < 0
     assert {curve.kind: sum(curve.on_hull) for curve in found.curves}["fsq"] >= 4
     assert found.curves[0].distortion[0] == pytest.approx(0.1, rel=0.05)
-    assert "fsq needs fewer bits than kl" in found.sentence()
+    assert "fewer bits for fsq than for kl" in found.sentence()
 
 
 @pytest.mark.parametrize("seeds", [3, 1])

@@ -93,8 +93,8 @@ def test_the_next_parameters_go_into_the_decoder(found: list[Decision]) -> None:
 def test_the_kind_of_half_the_rate_is_told(found: list[Decision]) -> None:
     (answer,) = answers_of(found, questions.RateDistortion)
     sentence = answer.sentence()
-    assert "vq needs fewer bits than kl" in sentence
-    (change,) = re.findall(r"fewer bits than kl: (-[\d.]+)%", sentence)
+    assert "fewer bits for vq than for kl" in sentence
+    (change,) = re.findall(r"fewer bits for vq than for kl: (-[\d.]+)%", sentence)
     assert float(change) == pytest.approx(-50, abs=2)
 
 

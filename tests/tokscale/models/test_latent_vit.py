@@ -190,8 +190,9 @@ def test_memory_of_training_is_what_autograd_saves(precision):
     assert expected == pytest.approx(saved, rel=0.15)
 
 
-def test_the_label_names_them():
-    assert cost.label(TrialConfig(tokenizer=VitTokenizer(latent_tokens=48))) == "S-B/16 latent n48 kl16"
+def test_label_and_layout_name_them():
+    trial = TrialConfig(tokenizer=VitTokenizer(latent_tokens=48))
+    assert (cost.label(trial), cost.layout(trial)) == ("S-B/16 latent n48 kl16", "latent tokens")
 
 
 # --- what is refused ---

@@ -104,7 +104,7 @@ def test_the_bottleneck_is_what_is_measured_and_the_tokenizer_what_is_built():
     assert cost.tokenizer_flops(short, 256) == cost.tokenizer_flops(plain, 256)
     assert cost.training_flops(short, 256) == cost.training_flops(plain, 256)
     trial = parse(TrialConfig, {"tokenizer": tailed(4).model_dump(), "data": {"resolution": 16}})
-    assert cost.label(trial) == "nano-pico/4 tail n4 kl8"
+    assert (cost.label(trial), cost.layout(trial)) == ("nano-pico/4 tail n4 kl8", "patches, masked tails")
     whole = parse(TrialConfig, {"tokenizer": tailed().model_dump(), "data": {"resolution": 16}})
     assert cost.stage_cost("probe", trial).flops < 0.3 * cost.stage_cost("probe", whole).flops
 

@@ -217,6 +217,9 @@ def test_every_frame_costs_the_networks_beside_the_tokenizer_what_an_image_does(
     assert cost.label(clip) == "S-B/8 n128 kl16"
     tubelets = clip.tokenizer.model_copy(update={"tubelet": 4, "positions": "sincos"})
     assert cost.label(clip.model_copy(update={"tokenizer": tubelets})) == "S-B/4x8 sincos n32 kl16"
+    assert [cost.layout(one) for one in (image, clip, clip.model_copy(update={"tokenizer": tubelets}))] == [
+        "patches", "tubelets of 1", "tubelets of 4",
+    ]  # fmt: skip
 
 
 def test_memory_of_training_on_clips_is_what_autograd_saves():
