@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -31,14 +31,31 @@ class Overlay:
 # PSNR and SSIM depend on data and resolution, which the label names; a Fréchet distance on its features as well.
 _GIGATOK = {"tokenizer_params": ("params_M", 1e6), "rfid": ("rFID", 1.0), "lpips": ("LPIPS", 1.0),
             "gfid": ("ar_probe_gFID", 1.0), "ar_linear_accuracy": ("ar_probe_lin_acc_pct", 0.01)}  # fmt: skip
-_VITOK = {"bottleneck_floats": ("E", 1.0), "floats_per_pixel": ("E", 1 / 256**2), "psnr": ("PSNR", 1.0),
-          "ssim": ("SSIM", 1.0), "rfid": ("rFID", 1.0)}  # fmt: skip
+_QUALITY = {"psnr": ("PSNR", 1.0), "ssim": ("SSIM", 1.0), "rfid": ("rFID", 1.0)}
+_FLOATS = {"bottleneck_floats": ("E", 1.0), "floats_per_pixel": ("E", 1 / 256**2)}
+_SHAPES = {**_FLOATS, **_QUALITY}
+_SIZES = {"encoder_params": ("enc_params_M", 1e6), "decoder_params": ("dec_params_M", 1e6)}
+_GENERATED = {"gfid": ("gFID_cfg1.5", 1.0), "gfid_cfg1.5": ("gFID_cfg1.5", 1.0), "gfid_cfg3": ("gFID_cfg3.0", 1.0)}
+
+
+def _vitok(table: str, words: str, rows: tuple[str, str], columns: Mapping[str, tuple[str, float]]) -> Overlay:
+    return Overlay(table, f"ViTok {words})", rows, dict(columns), "inception-torchvision")
+
+
 OVERLAYS: dict[str, tuple[Overlay, ...]] = {
     "vitok": (
-        Overlay(
-            "vitok_fig2_bottleneck_256p", "ViTok S-B, 256 px ImageNet (arXiv:2501.09755, Fig. 2)",
-            ("dataset", "imagenet"), _VITOK, "inception-torchvision",
-        ),
+        _vitok("vitok_fig2_bottleneck_256p", "S-B, 256 px ImageNet (arXiv:2501.09755, Fig. 2", ("dataset", "imagenet"),
+               _SHAPES),
+        _vitok("vitok_fig6to9_encoder_decoder_sweep", "E = 4096, 256 px ImageNet (arXiv:2501.09755, Figs. 6 to 9",
+               ("model", "ViTok"), {**_SIZES, **_QUALITY, **_GENERATED}),
+        _vitok("vitok_fig5_generation_vs_E", "S-B and DiT-L, guidance 1.5 or 3 (arXiv:2501.09755, Fig. 5",
+               ("model", "ViTok"), {**_FLOATS, **_GENERATED}),
+    ),
+    "vitok-latent": (
+        _vitok("vitok_fig19_simple_vs_latent", "patches (arXiv:2501.09755, Fig. 19", ("model", "Simple"), _SHAPES),
+        _vitok("vitok_fig19_simple_vs_latent", "latent tokens (Fig. 19", ("model", "Latent"), _SHAPES),
+        _vitok("vitok_fig20_masking", "patches, masked tails (Fig. 20", ("model", "Mask Simple"), _SHAPES),
+        _vitok("vitok_fig20_masking", "latent tokens, masked tails (Fig. 20", ("model", "Mask Latent"), _SHAPES),
     ),
     "gigatok": tuple(
         Overlay(
@@ -55,11 +72,11 @@ def references(names: Sequence[str], table: pd.DataFrame, x: str, y: str) -> lis
 
     ``names`` are the words of ``OVERLAYS`` or the tables' own names; raises ``UsageError`` for any other.
     """
-    by_table = {overlays[0].table: overlays for overlays in OVERLAYS.values()}
+    every = [overlay for overlays in OVERLAYS.values() for overlay in overlays]
     found = []
     for name in names:
-        overlays = OVERLAYS.get(name) or by_table.get(name)
-        if overlays is None:
+        overlays = OVERLAYS.get(name) or [overlay for overlay in every if overlay.table == name]
+        if not overlays:
             what = "a published table without an overlay" if name in published_names() else "no such published curve"
             raise UsageError(what, given=name, allowed=one_of(OVERLAYS, name))
         for overlay in overlays:

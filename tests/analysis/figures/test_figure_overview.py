@@ -62,6 +62,14 @@ def test_published_points_lie_under_ones_own_only_where_comparable(trials) -> No
     assert references(["vitok"], table, "bottleneck_floats", "rfid") == [], "other features"
     alike = table.assign(features="inception-torchvision")
     assert len(references(["vitok"], alike, "bottleneck_floats", "rfid")) == 1
+    (sizes,) = references(["vitok"], table, "decoder_params", "psnr")
+    assert (len(sizes.x), sizes.x.max()) == (7, pytest.approx(383.7e6))
+    (generated,) = references(["vitok"], alike.assign(gfid=9.0), "bottleneck_floats", "gfid")
+    assert generated.y[np.argmax(generated.x)] == pytest.approx(15.33, abs=0.005)
+    shapes = references(["vitok-latent"], table, "floats_per_pixel", "ssim")
+    assert [len(one.x) for one in shapes] == [5, 5, 4, 4]
+    assert max(shapes[0].x) == 16384 / 256**2
+    assert len(references(["vitok_fig20_masking"], table, "bottleneck_floats", "psnr")) == 2
     with pytest.raises(UsageError, match="did you mean 'vitok'"):
         references(["vitk"], table, "bottleneck_floats", "psnr")
 
