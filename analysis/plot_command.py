@@ -25,7 +25,9 @@ _Z = typer.Option(
 _OUTPUT = typer.Option("--output", "-o", help="Figure to write: .png, .svg or .pdf.")
 _LAW = typer.Option(metavar="NAME", help="Law to fit and draw; best takes the best by AICc; points alone without one.")
 _EXCLUDE = typer.Option(metavar="EXPR", help="Rows to mark as crosses and leave out of the fit.")
-_PUBLISHED = typer.Option("--published", help="Published points to lay under your own; may be repeated (vitok, vitok-latent, gigatok).")
+_PUBLISHED = typer.Option(
+    "--published", help="Published points to lay under your own; may be repeated (vitok, vitok-latent, gigatok)."
+)
 _RUNS = typer.Option("--runs", envvar="TOKSCALE_RUNS", help="The folder with stages and sweeps.")
 
 
