@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from tokscale.data.crops import center_crop, random_crop
+from tokscale.data.crops import center_crop, random_crop, random_short_side
 from tokscale.data.decoding import UnreadableImage, decode
 from tokscale.data.images import Batch, ImageSet, Skipped, Split, as_batch
 from tokscale.data.randomness import Words, uniforms
@@ -142,7 +142,7 @@ class EncodedImages(ImageSet):
 
     def decoded(self, file: int, draw: list[float] | None) -> Pixels:
         """Cropped pixels (h, w, c); raises ``OSError`` or ``UnreadableImage``."""
-        return self._crop(decode(self.read(file)), draw)
+        return self._crop(decode(self.read(file), self._enough(draw)), draw)
 
     def _pixels(self, file: int, draw: list[float] | None = None) -> Pixels | None:
         """Cropped pixels (h, w, c), or None for an image that cannot be read."""
@@ -156,6 +156,12 @@ class EncodedImages(ImageSet):
         except UnreadableImage as error:
             self._skip(file, str(error))
         return None
+
+    def _enough(self, draw: list[float] | None) -> int | None:
+        """The short side that a crop needs; None where all pixels count, as measuring is defined on them."""
+        if draw is None or self.transform.crop != "random":
+            return None
+        return random_short_side(self.resolution, draw[0])
 
     def _crop(self, image: Pixels, draw: list[float] | None) -> Pixels:
         if draw is None:

@@ -149,3 +149,35 @@ def test_decompression_bomb_is_unreadable():
         )
         with pytest.raises(UnreadableImage, match="DecompressionBomb"):
             decode(bomb)
+
+
+# --- no more pixels than needed ---
+
+
+@pytest.mark.parametrize(
+    ("enough", "part"), [(None, 1), (300, 1), (151, 1), (150, 2), (76, 2), (75, 4), (30, 8), (8, 8)]
+)
+def test_a_large_jpeg_comes_reduced_and_never_below_what_is_enough(enough, part, request):
+    width, height = 403, 301
+    data = encoded(photo(width, height).resize((width, height), Image.BICUBIC), "JPEG", quality=95)
+    image = decode(data, enough)
+    if decoding.decode_jpeg is None:
+        assert image.shape == (height, width, 3), "Pillow's way spares nothing"
+        return
+    assert image.shape == (-(-height // part), -(-width // part), 3)
+    assert enough is None or min(image.shape[:2]) >= min(enough, height)
+
+
+@pytest.mark.parametrize("part", [2, 4, 8])
+def test_a_reduced_jpeg_looks_like_the_box_filter_s_picture(part):
+    x, y = np.meshgrid(np.linspace(0, 6, 512), np.linspace(0, 4, 384))
+    waves = np.stack([np.sin(x) * np.cos(y), np.cos(x + y), np.sin(x - 2 * y)], -1)
+    image = Image.fromarray((127 + 100 * waves).round().astype(np.uint8))
+    found = decode(encoded(image, "JPEG", quality=95), 384 // part)
+    boxed = np.asarray(image.resize((found.shape[1], found.shape[0]), Image.BOX)).astype(int)
+    assert np.abs(found - boxed).mean() < 1.5, "levels"
+
+
+def test_other_formats_and_turned_photographs_come_whole():
+    for data in (encoded(photo(64, 48), "PNG"), encoded(photo(64, 48), "JPEG", exif=Image.Exif().tobytes())):
+        assert decode(data, 8).shape == (48, 64, 3)
