@@ -288,3 +288,10 @@ def test_vitok_s_second_stage_has_a_small_form_without_weights(tmp_path):
         kinds = {losses.perceptual.kind for losses in (config.losses, config.decoder_finetune.losses)}
         assert (config.data.kind, config.evaluation.features, kinds) == ("procedural", "random-conv", {"random-vgg"})
     assert sum(stage.kind == "tokenizer" for stage in plan.stages.values()) == 3  # one for each seed
+
+
+def test_small_forms_do_not_bear_the_title_of_the_study(tmp_path):
+    for name in STUDIES:
+        whole, small = (make_plan(SPECS / f"{name}.yaml", Store(tmp_path), small=small).spec for small in (False, True))
+        assert small.title != whole.title
+        assert not re.search(r"ImageNet|256|\bS-[SB]\b|XL", small.title)
