@@ -27,7 +27,12 @@ _PARTS = {
 _BOTTLENECK = ("bottleneck_tokens", "bottleneck_channels", "codebook_size", "tokenizer.bottleneck", "tokenizer.patch")
 _PARTS |= dict.fromkeys(("bottleneck_floats", "bottleneck_bits", "bottleneck_tokens", "bottleneck_channels",
                          "codebook_size", "pixels_per_float", "floats_per_pixel"), _BOTTLENECK)  # fmt: skip
-_PARTS["tokenizer_params"] = ("tokenizer.kind", *_PARTS["encoder_params"], *_PARTS["decoder_params"])
+_PARTS["tokenizer_params"] = (
+    "tokenizer.kind",
+    "tokenizer.convolution",
+    *_PARTS["encoder_params"],
+    *_PARTS["decoder_params"],
+)
 _PARTS["train_flops"] = (*_PARTS["tokenizer_params"], *_PARTS["train_images"])
 
 SPAN = 1.05  # sizes nearer than this are one size: a bottleneck's channels alone move an encoder's parameters
@@ -56,9 +61,7 @@ def equal_for(table: pd.DataFrame, size: str, taken: Sequence[str]) -> tuple[lis
 
     A setting of which every value comes with one size only (within 5 %) goes along: held equal, it would leave nothing.
     """
-    parts = _PARTS.get(size, ())
-    own = [name for name in settings(table, (size, *taken))
-           if not any(name == part or name.startswith(f"{part}.") for part in parts)]  # fmt: skip
+    own = [name for name in settings(table, (size, *taken)) if not _part_of(name, size)]
     sizes = pd.to_numeric(table[size], errors="coerce")
     held: list[str] = []
     along: list[str] = []
@@ -66,6 +69,20 @@ def equal_for(table: pd.DataFrame, size: str, taken: Sequence[str]) -> tuple[lis
         ends = sizes.groupby(table[name].astype("string").fillna("")).agg(["min", "max"])
         (along if (ends["max"] <= SPAN * ends["min"]).all() else held).append(name)
     return held, along
+
+
+def varied(table: pd.DataFrame, size: str) -> bool:
+    """Whether what a size is of was varied itself, as far as the table tells.
+
+    A patch or a number of channels moves the parameters of an encoder too, and all the more of a small one; that is no
+    scaling of encoders.
+    """
+    parts = [str(name) for name in table.columns if _part_of(str(name), size)]
+    return not parts or any(varies(table[name]) for name in parts)
+
+
+def _part_of(name: str, size: str) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in _PARTS.get(size, ()))
 
 
 def needed(table: pd.DataFrame, names: Sequence[str]) -> list[str]:

@@ -15,7 +15,7 @@ from analysis.questions.answers import Alternative, Answer, Better, Estimate, Ve
 from analysis.questions.configurations import chosen, configurations, each_group
 from analysis.questions.measures import better_of, on_log_scale, unit_of
 from analysis.questions.regression import within as regress_within
-from analysis.questions.settings import SPAN, equal_for, strata
+from analysis.questions.settings import SPAN, equal_for, strata, varied
 from tokscale.errors import TableError
 
 Array = npt.NDArray[np.float64]
@@ -82,6 +82,11 @@ def size_effect(
     def ask(rows: pd.DataFrame, group: Mapping[str, Any]) -> SizeEffect:
         found = configurations(rows, (size,), y, relative=relative)
         held, along = (list(within), []) if within is not None else equal_for(found.table, size, (y, *groups))
+        if along and not varied(found.table, size):
+            raise TableError(
+                f"{size} changes only because {wording.listed(along)} does", given=f"{y} against {size}",
+                allowed=f"rows that differ in {size} of their own accord, or columns named within",
+            )  # fmt: skip
         slope = slope_of(found.x[0], found.y, strata(found.table, held), size, level, sign)
         notes = [f"{wording.listed(along)} changes along with {size}"] if along else []
         return SizeEffect(

@@ -12,6 +12,7 @@ import pandas as pd
 
 from analysis import questions
 from analysis.questions import Answer, BestSize
+from analysis.questions.settings import varied
 from analysis.report.questions import CONTINUOUS, DISCRETE, rows_of_kind, varying
 from tokscale.errors import TableError
 
@@ -199,4 +200,4 @@ def _levels(table: pd.DataFrame, column: str) -> int:
 def _spans(table: pd.DataFrame, size: str) -> bool:
     """Whether a size was varied on purpose: channels of a bottleneck alone change parameters by a little."""
     sizes = table[size].dropna() if size in table else pd.Series(dtype=float)
-    return bool(len(sizes)) and float(sizes.max()) >= _VARIED * float(sizes.min())
+    return bool(len(sizes)) and float(sizes.max()) >= _VARIED * float(sizes.min()) and varied(table, size)

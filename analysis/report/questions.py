@@ -11,7 +11,7 @@ from analysis.figures import Series, split
 from analysis.figures.series import finite
 from analysis.fitting import Fit, fit
 from analysis.points import measured_against
-from analysis.questions.settings import equal_for, needed
+from analysis.questions.settings import equal_for, needed, varied
 from analysis.shared import counted_once
 from analysis.style import axis_label, is_frechet
 from tokscale.errors import TableError
@@ -139,7 +139,7 @@ def size_questions(table: pd.DataFrame) -> list[Question]:
         rows = rows_of_kind(table, kind)
         if not {bottleneck, SIZE} <= set(rows.columns):
             continue
-        if rows[bottleneck].nunique() == 1 and rows[SIZE].nunique() > 1:
+        if rows[bottleneck].nunique() == 1 and rows[SIZE].nunique() > 1 and varied(rows, SIZE):
             found += [Question(y, SIZE, law, kind, section) for y, law, section in _OF_SIZE]
     return found
 

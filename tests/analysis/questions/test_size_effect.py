@@ -88,6 +88,16 @@ def test_sizes_that_differ_by_a_bottleneck_alone_are_one_size() -> None:
         size_effect(table, "psnr", "decoder_params")
 
 
+def test_sizes_that_a_patch_moves_are_no_scaling_of_encoders() -> None:
+    """The embedding of a small encoder's patches is as large as its blocks: the effect would be the patch's."""
+    table = pd.DataFrame({"trial": list("abcd"), "encoder": "nano", "tokenizer.encoder.width": 64,
+                          "tokenizer.patch": [4, 4, 16, 16], "tokenizer.bottleneck.channels": [4, 8, 4, 8],
+                          "encoder_params": [54e3, 54e3, 98e3, 98e3], "psnr": [24.0, 26.0, 19.0, 20.0]})  # fmt: skip
+    with pytest.raises(TableError, match=r"changes only because tokenizer\.patch does"):
+        size_effect(table, "psnr", "encoder_params")
+    assert size_effect(table, "psnr", "encoder_params", within=[]).verdict == "worse", "whoever names columns is heard"
+
+
 def test_errors_name_what_cannot_be_asked() -> None:
     table = pd.DataFrame({"tokenizer_params": [1e7, 1e7], "psnr": [1.0, 2.0], "mystery": [1.0, 2.0]})
     with pytest.raises(TableError, match="no two rows that are equal otherwise differ in size"):

@@ -53,6 +53,22 @@ def test_a_second_bottleneck_makes_its_size_the_question_again(ladder: pd.DataFr
     assert not any(answer.question.x == SIZE for answer in ask(ladder))
 
 
+def test_a_patch_that_moves_parameters_makes_no_question_of_size() -> None:
+    noise = np.random.default_rng(1)
+    rows = [
+        {"trial": f"{patch}{channels}", "encoder": "nano", "decoder": "nano", "bottleneck": "kl", "status": "done",
+         "bottleneck_channels": channels, "bottleneck_floats": 1024 * channels // patch**2, "tokenizer.patch": patch,
+         "tokenizer.encoder.width": 64, "tokenizer.decoder.width": 64, "tokenizer.bottleneck.channels": channels,
+         "encoder_params": 5e4 + 200.0 * patch**2, "decoder_params": 5e4 + 200.0 * patch**2,
+         "tokenizer_params": 1e5 + 400.0 * patch**2, "psnr": 15 + 2 * np.log2(channels) + noise.normal(0, 0.1)}
+        for patch in (4, 8, 16) for channels in (4, 8, 16)
+    ]  # fmt: skip
+    found = decisions(pd.DataFrame(rows))
+    assert not [one.heading for one in found if "size" in one.heading or "budget" in one.heading]
+    equal = pd.DataFrame(rows).assign(bottleneck_floats=256)
+    assert not any(answer.question.x == SIZE for answer in ask(equal))
+
+
 def test_the_page_draws_them(tmp_path, ladder: pd.DataFrame) -> None:
     folder = tmp_path / "runs" / "sweeps" / "ladder"
     folder.mkdir(parents=True)
