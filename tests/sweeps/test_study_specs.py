@@ -269,7 +269,7 @@ def test_a_small_form_of_vitok_s_sweeps_is_minutes_of_two_idle_cores(name, numbe
 def test_the_small_scaling_has_vitok_s_seven_pairs_and_three_seeds(tmp_path):
     plan = make_plan(SPECS / "vitok-scaling.yaml", Store(tmp_path), small=True)
     pairs = Counter(f"{cost.encoder_name(trial.config)}-{cost.decoder_name(trial.config)}" for trial in plan.trials)
-    small, medium, large = "nano", "micro", "mini"
+    small, medium, large = "pico", "nano", "micro"
     assert pairs == {
         f"{encoder}-{decoder}": 3
         for encoder, decoder in [
