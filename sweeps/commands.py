@@ -76,6 +76,7 @@ def run(
 def plan(spec: Spec, cluster: Cluster = None, runs: Runs = RUNS, small: Small = False, as_json: Json = False) -> None:
     """Show a sweep's trials, stages, sizes and cost, and on a cluster its hours and arrays; changes nothing."""
     from sweeps import plan_tables, tables
+    from sweeps.needed_weights import words_on_absent_weights
     from sweeps.planning import make_plan
     from sweeps.store import Store
 
@@ -91,6 +92,8 @@ def plan(spec: Spec, cluster: Cluster = None, runs: Runs = RUNS, small: Small = 
         typer.echo(plan_tables.plan_json(made, there))
     else:
         tables.console().print(plan_tables.plan_table(made, there))
+    for words in words_on_absent_weights(made):
+        say(words)
 
 
 def results(

@@ -3,6 +3,8 @@
 They lie where torch looks for them, ``$TORCH_HOME/hub/checkpoints``, so a file that another program fetched serves too.
 Many files carry the first hex digits of their SHA-256 in their name. Of the others no hash is published: fetching keeps
 the hash of what came in a file beside them, ``NAME.sha256``, and later looks compare with that.
+
+DINOv2 also needs its authors' code: a copy of their repository, which nothing here fetches.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from tokscale.errors import ConfigError, WeightsError, one_of
 from tokscale.record import digest
 
 SIDECAR = ".sha256"
+DINOV2_VARIABLE, DINOV2_REPOSITORY = "TOKSCALE_DINOV2", "https://github.com/facebookresearch/dinov2"
+HUB_FILE = "hubconf.py"
+"""which every repository for ``torch.hub`` has"""
 _PUBLISHED = re.compile(r"-([0-9a-f]{8})\.[a-z]+$")
 
 
@@ -83,6 +88,24 @@ def hub_folder() -> Path:
 def default_folder() -> Path:
     """Where weights are looked for."""
     return hub_folder() / "checkpoints"
+
+
+def dinov2_folder() -> Path:
+    """Where DINOv2's code is looked for: where ``TOKSCALE_DINOV2`` says, else where ``torch.hub`` would put it."""
+    named = os.environ.get(DINOV2_VARIABLE)
+    return Path(named).expanduser() if named else hub_folder() / "facebookresearch_dinov2_main"
+
+
+def dinov2_is_here() -> bool:
+    """Whether DINOv2's code is in that folder."""
+    return (dinov2_folder() / HUB_FILE).is_file()
+
+
+def how_to_bring_dinov2() -> str:
+    """What to do where its code is absent, on machines with internet and on those without."""
+    folder = dinov2_folder()
+    return (f"`git clone {DINOV2_REPOSITORY} {folder}`; or, without internet, a copy of such a clone in that folder "
+            f"({DINOV2_VARIABLE} names another)")  # fmt: skip
 
 
 def present(name: str) -> Path | None:

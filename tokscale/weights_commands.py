@@ -31,17 +31,19 @@ def weights(
     """List, fetch or verify pretrained weights (VGG for LPIPS, Inception, DINOv2, I3D)."""
     from tokscale import weights as known
     from tokscale.errors import UsageError
+    from tokscale.feature_names import DINOV2S
 
     folder = to if to is not None else known.default_folder()
     entries = [known.entry_of(name) for name in names or known.REGISTRY]
     if action is Action.fetch and not names:
         raise UsageError("which weights?", given="no name", allowed=f"some of: {', '.join(known.REGISTRY)}")
+    code = any(entry.name in DINOV2S for entry in entries)
     if action is Action.list:
-        _show([_row(entry, folder) for entry in entries], folder, as_json)
+        _show([_row(entry, folder) for entry in entries], folder, as_json, code=code)
     elif action is Action.fetch:
         for entry in entries:
             _fetch(entry, folder, quiet=as_json)
-        _show([_row(entry, folder) for entry in entries], folder, as_json)
+        _show([_row(entry, folder) for entry in entries], folder, as_json, code=code)
     else:
         here = [entry for entry in entries if names or (folder / entry.file).is_file()]
         rows = [_verified(entry, folder) for entry in here]
@@ -88,13 +90,24 @@ def _fetch(entry: Weights, folder: Path, *, quiet: bool) -> None:
     fetch(entry, folder, tell)
 
 
-def _show(rows: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
+def _show(rows: list[dict[str, Any]], folder: Path, as_json: bool, *, code: bool = False) -> None:
+    """The rows, and where asked for whether the ``code`` of DINOv2 is here, which is no file to fetch."""
     import json
 
+    from tokscale import weights as known
+
     if as_json:
-        typer.echo(json.dumps({"folder": str(folder), "weights": rows}, indent=1))
+        found: dict[str, Any] = {"folder": str(folder), "weights": rows}
+        if code:
+            state = "present" if known.dinov2_is_here() else "absent"
+            found["dinov2_code"] = {"folder": str(known.dinov2_folder()), "state": state}
+        typer.echo(json.dumps(found, indent=1))
         return
     typer.echo(f"{folder}:")
     for row in rows:
         typer.echo(f"  {row['name']:<18}{row['state']:<11}{row['megabytes']:>6} MB  {row['file']}")
         typer.echo(f"  {'':<18}{row['used_for']}; {row['licence']}")
+    if code and known.dinov2_is_here():
+        typer.echo(f"DINOv2's code, which its weights need: present in {known.dinov2_folder()}")
+    elif code:
+        typer.echo(f"DINOv2's code, which its weights need, is absent: {known.how_to_bring_dinov2()}")

@@ -1,7 +1,12 @@
 """Weights are looked for before anything is spent: a refusal here, a word where nodes may have them."""
 
-import pytest
+import json
 
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from sweeps.commands import plan
 from sweeps.needed_weights import refuse_absent_weights, words_on_absent_weights
 from sweeps.orchestration import run_here
 from sweeps.planning import make_plan
@@ -26,6 +31,7 @@ grid:
 @pytest.fixture
 def spec(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.delenv("TOKSCALE_DINOV2", raising=False)
     path = tmp_path / "needy.yaml"
     path.write_text(SPEC)
     return path
@@ -36,11 +42,19 @@ def bring(name):
     (weights.default_folder() / weights.entry_of(name).file).write_bytes(b"")
 
 
+def bring_code(folder=None):
+    folder = folder or weights.hub_folder() / "facebookresearch_dinov2_main"
+    folder.mkdir(parents=True)
+    (folder / "hubconf.py").write_text("")
+
+
 def test_every_one_of_several_networks_is_looked_for(spec, tmp_path):
     several = SPEC.replace("features: inception-tf2015", "features: [inception-torchvision, dinov2-b]")
     spec.write_text(several.replace("perceptual: {weight: 1.0}, ", "").replace("[0.0, 0.5]", "[0.0]"))
-    with pytest.raises(WeightsError, match=r"inception-torchvision \(1 stage\), dinov2-b \(1 stage\)"):
+    both = r"inception-torchvision \(1 stage\), dinov2-b \(1 stage\), DINOv2's code \(1 stage\)"
+    with pytest.raises(WeightsError, match=both):
         refuse_absent_weights(make_plan(spec, Store(tmp_path / "runs")))
+    bring_code()
     for name in ("inception-torchvision", "dinov2-b"):
         bring(name)
     refuse_absent_weights(make_plan(spec, Store(tmp_path / "runs")))
@@ -49,14 +63,49 @@ def test_every_one_of_several_networks_is_looked_for(spec, tmp_path):
 def test_what_is_not_here_is_refused_before_anything_begins(spec, tmp_path):
     with pytest.raises(WeightsError) as refused:
         run_here(spec, tmp_path / "runs", 1, command="tokscale run")
-    given = "vgg16 (2 stages), inception-tf2015 (2 stages), dinov2-b (1 stage)"
+    given = "vgg16 (2 stages), inception-tf2015 (2 stages), dinov2-b (1 stage), DINOv2's code (1 stage)"
     assert refused.value.given == given
     assert "`tokscale weights fetch vgg16 inception-tf2015 dinov2-b`" in refused.value.allowed
     assert not (tmp_path / "runs").exists()
     assert given in words_on_absent_weights(make_plan(spec, Store(tmp_path / "runs")))[0]
 
 
+def test_the_code_of_dinov2_is_looked_for_beside_its_weights(spec, tmp_path, monkeypatch):
+    for name in ("vgg16", "inception-tf2015", "dinov2-b"):
+        bring(name)
+    plan = make_plan(spec, Store(tmp_path / "runs"))
+    with pytest.raises(WeightsError) as refused:
+        refuse_absent_weights(plan)
+    folder = weights.hub_folder() / "facebookresearch_dinov2_main"
+    assert (refused.value.given, refused.value.where) == ("DINOv2's code (1 stage)", str(folder))
+    assert f"`git clone https://github.com/facebookresearch/dinov2 {folder}`" in refused.value.allowed
+    assert "without internet, a copy of such a clone in that folder" in refused.value.allowed
+    assert "weights fetch" not in refused.value.allowed
+    monkeypatch.setenv("TOKSCALE_DINOV2", str(tmp_path / "clone"))
+    assert str(tmp_path / "clone") in words_on_absent_weights(plan)[0]
+    bring_code(tmp_path / "clone")
+    refuse_absent_weights(plan)
+    monkeypatch.delenv("TOKSCALE_DINOV2")
+    bring_code()
+    refuse_absent_weights(plan)
+
+
+def test_a_plan_says_what_will_be_needed_beside_what_it_prints(spec, tmp_path):
+    front = typer.Typer()
+    front.command()(plan)
+    front.command("other")(plan)  # of one command alone, its name is no argument
+    asked = ["plan", str(spec), "--runs", str(tmp_path / "runs"), "--json"]
+    told = CliRunner().invoke(front, asked)
+    assert json.loads(told.stdout)["sweep"] == "needy"
+    assert "dinov2-b (1 stage), DINOv2's code (1 stage)" in told.stderr
+    bring_code()
+    for name in ("vgg16", "inception-tf2015", "dinov2-b"):
+        bring(name)
+    assert CliRunner().invoke(front, asked).stderr == ""
+
+
 def test_what_is_here_or_takes_no_part_is_not_asked_for(spec, tmp_path):
+    bring_code()
     for name in ("vgg16", "inception-tf2015", "dinov2-b"):
         bring(name)
     plan = make_plan(spec, Store(tmp_path / "runs"))

@@ -209,3 +209,20 @@ def test_another_folder_to_carry_elsewhere(tokscale, tmp_path):
 def test_fetching_nothing_in_particular_is_refused(tokscale):
     with pytest.raises(UsageError, match="some of: net, other"):
         tokscale("fetch")
+
+
+def test_a_list_says_whether_the_code_of_dinov2_is_there(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("TOKSCALE_DINOV2", str(tmp_path / "clone"))
+    application = typer.Typer()
+    application.command()(command)
+
+    def listed(*arguments):
+        return CliRunner().invoke(application, ["list", *arguments]).stdout
+
+    assert f"git clone https://github.com/facebookresearch/dinov2 {tmp_path / 'clone'}" in listed()
+    assert "dinov2" not in listed("vgg16").lower()
+    (tmp_path / "clone").mkdir()
+    (tmp_path / "clone" / "hubconf.py").write_text("")
+    assert f"present in {tmp_path / 'clone'}" in listed("dinov2-s")
+    assert json.loads(listed("dinov2-s", "--json"))["dinov2_code"]["state"] == "present"

@@ -6,7 +6,6 @@ where ``torch.hub`` would have put it.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from torch import nn
@@ -15,10 +14,6 @@ from tokscale import weights
 from tokscale.loss_formulas import DINOV2, DINOV2_PATCH, DINOV2_SIDE
 from tokscale.losses_config import IMAGENET_MEAN, IMAGENET_STD
 from tokscale.teachers.hub import WANTED_BY, PretrainedTeacher, build, load_weights, require_repository
-
-FOLDER_VARIABLE = "TOKSCALE_DINOV2"
-_REPOSITORY = "https://github.com/facebookresearch/dinov2"
-_HUB_NAME = "facebookresearch_dinov2_main"
 
 
 def open_dinov2(name: str) -> PretrainedTeacher:
@@ -43,8 +38,6 @@ def dinov2_module(name: str, wanted_by: str) -> nn.Module:
 
 def repository(wanted_by: str) -> Path:
     """The folder with DINOv2's code; raises ``WeightsError`` where there is none."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    folder = Path(named) if named else weights.hub_folder() / _HUB_NAME
-    require_repository(folder, "DINOv2", f"a copy of {_REPOSITORY} in that folder ({FOLDER_VARIABLE} names another): "
-                       f"git clone {_REPOSITORY} {folder}", wanted_by)  # fmt: skip
+    folder = weights.dinov2_folder()
+    require_repository(folder, "DINOv2", weights.how_to_bring_dinov2(), wanted_by)
     return folder

@@ -19,6 +19,7 @@ from tokscale.config import HubTeacher as HubConfig
 from tokscale.errors import WeightsError
 from tokscale.record import digest
 from tokscale.teachers.base import VisionTeacher
+from tokscale.weights import HUB_FILE
 
 PATCH_TOKENS = "x_norm_patchtokens"
 """what DINOv2's ``forward_features`` calls the features of the patches"""
@@ -92,9 +93,9 @@ def open_hub(config: HubConfig) -> PretrainedTeacher:
 
 def require_repository(folder: Path, name: str, allowed: str, wanted_by: str = WANTED_BY) -> None:
     """Raise ``WeightsError`` unless there is a hubconf.py; ``allowed`` says how it comes there."""
-    if not (folder / "hubconf.py").is_file():
+    if not (folder / HUB_FILE).is_file():
         raise WeightsError(f"{wanted_by} needs the code of {name}, and it is not here", where=str(folder),
-                           given="no hubconf.py", allowed=allowed)  # fmt: skip
+                           given=f"no {HUB_FILE}", allowed=allowed)  # fmt: skip
 
 
 def build(folder: Path, entry: str, name: str) -> nn.Module:
@@ -105,7 +106,7 @@ def build(folder: Path, entry: str, name: str) -> nn.Module:
             load: Any = torch.hub.load
             module: nn.Module = load(str(folder), entry, source="local", pretrained=False)
         except Exception as error:  # another's code, which may raise anything
-            raise WeightsError(f"this code cannot build {name}", where=str(folder / "hubconf.py"),
+            raise WeightsError(f"this code cannot build {name}", where=str(folder / HUB_FILE),
                                given=_first_line(error),
                                allowed=f"a torch.hub repository with an entry {entry}") from error  # fmt: skip
     return module
