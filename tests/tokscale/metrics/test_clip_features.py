@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import warnings
 
 import numpy as np
@@ -10,12 +11,12 @@ import pytest
 import torch
 
 from tokscale import weights
-from tokscale.config import EvaluationConfig, ProceduralVideoData
+from tokscale.config import MIN_I3D_FRAMES, EvaluationConfig, ProceduralVideoData
 from tokscale.data.dead_leaves import scenes
 from tokscale.data.images import frames_of
 from tokscale.data.moving_leaves import clips
 from tokscale.errors import ConfigError, WeightsError
-from tokscale.metrics.clips import I3D_FRAMES, I3D_WIDTH, NETWORKS, open_clip_features
+from tokscale.metrics.clips import I3D, I3D_WIDTH, NETWORKS, open_clip_features
 from tokscale.metrics.features import open_features
 from tokscale.metrics.seen import Seen
 
@@ -84,13 +85,29 @@ def test_what_it_cannot_see_is_refused():
 
 
 class LikeI3D(torch.nn.Module):
-    """Called as the file of I3D is: the mean of the clip's colours, 400 times, and its flags."""
+    """Called as the file of I3D is: two strided convolutions over time and space, and 400 numbers of their mean."""
+
+    def __init__(self, width: int = 400, darkest: float = -1.0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = torch.nn.Parameter(torch.randn(8, 3, 3, 7, 7, generator=generator) / 21)
+        self.last = torch.nn.Parameter(torch.randn(width, 8, generator=generator))
+        self.darkest = darkest
 
     def forward(
         self, x: torch.Tensor, rescale: bool = False, resize: bool = False, return_features: bool = False
     ) -> torch.Tensor:
-        found = (x / 127.5 - 1 if rescale else x).mean(dim=[1, 2, 3, 4])[:, None].repeat(1, 400)
-        return found if resize and return_features else found[:, :5]
+        if resize:
+            x = torch.nn.functional.interpolate(x, (x.shape[2], 224, 224), mode="trilinear", align_corners=False)
+        if rescale:
+            x = x / 255 * (1 - self.darkest) + self.darkest
+        found = torch.nn.functional.conv3d(x, self.first, stride=[2, 8, 8]).relu().mean(dim=[2, 3, 4]) @ self.last.T
+        return found if return_features else found.softmax(dim=1)
+
+
+class WithoutFlags(LikeI3D):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.mean(dim=[2, 3, 4])
 
 
 @pytest.fixture
@@ -101,16 +118,61 @@ def i3d_file(tmp_path, monkeypatch):
     return path
 
 
-def test_i3d_is_called_as_its_file_asks(i3d_file):
+def scripted(module, path):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.jit.script(LikeI3D()).save(str(i3d_file))
-    network, some = open_clip_features("i3d"), moving(4, frames=I3D_FRAMES)
+        torch.jit.script(module).save(str(path))
+
+
+def test_i3d_sees_clips_in_its_range_and_at_its_size(i3d_file):
+    scripted(LikeI3D(), i3d_file)
+    network, some = open_clip_features("i3d"), moving(2, frames=MIN_I3D_FRAMES, side=32)
     assert (network.dim, network.distance) == (I3D_WIDTH, "fvd")
-    expected = (some.float() / 127.5 - 1).mean((1, 2, 3, 4))
-    torch.testing.assert_close(network.features(some), expected[:, None].repeat(1, 400))
-    with pytest.raises(ConfigError, match="10 or more"):
-        network.features(moving(1))
+    assert network.weights == hashlib.sha256(i3d_file.read_bytes()).hexdigest()
+    frames = torch.nn.functional.interpolate(frames_of(some).float(), (224, 224), mode="bilinear", align_corners=False)
+    pixels = (frames / 127.5 - 1).reshape(2, MIN_I3D_FRAMES, 3, 224, 224).transpose(1, 2)
+    expected = LikeI3D()(pixels, return_features=True)
+    torch.testing.assert_close(network.features(some), expected, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ConfigError, match="clips are too short for the features i3d") as refused:
+        network.features(moving(1, frames=9))
+    assert (refused.value.where, refused.value.given, refused.value.allowed) == ("data.frames", "9", "10 or more")
+
+
+def test_i3d_computes_in_full_float32():
+    seen = []
+
+    def script(clips, **flags):
+        seen.append((torch.backends.cudnn.allow_tf32, clips.dtype, flags))
+        return clips
+
+    module = I3D(torch.nn.Identity())
+    module.script.forward = script
+    module(torch.zeros(1, 3, 10, 8, 8, dtype=torch.uint8))
+    assert seen == [(False, torch.float32, {"rescale": True, "resize": True, "return_features": True})]
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (LikeI3D(darkest=0.0), r"rescale=True does not bring to \[-1, 1\]"),
+        (LikeI3D(width=1024), r"features of shape \(1, 1024\)"),
+        (WithoutFlags(), r"forward\(\)"),
+    ],
+    ids=["range", "width", "signature"],
+)
+def test_a_script_of_another_network_is_refused(i3d_file, module, words):
+    scripted(module, i3d_file)
+    with pytest.raises(WeightsError, match="not the I3D of published FVDs") as refused:
+        open_clip_features("i3d")
+    assert re.search(words, refused.value.given)
+    assert refused.value.where == str(i3d_file)
+
+
+def test_a_file_that_is_not_what_was_fetched_is_refused(i3d_file):
+    scripted(LikeI3D(), i3d_file)
+    i3d_file.with_name(i3d_file.name + weights.SIDECAR).write_text(f"{'0' * 64}  {i3d_file.name}\n")
+    with pytest.raises(WeightsError, match="damaged"):
+        open_clip_features("i3d")
 
 
 def test_without_the_file_or_with_another_the_message_says_so(i3d_file):
