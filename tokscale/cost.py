@@ -32,6 +32,14 @@ from tokscale.formulas import (
     training_flops,
 )
 from tokscale.labels import decoder_name, encoder_name, label, layout
+from tokscale.measuring_cost import (
+    ASSUMED_VALIDATION_IMAGES,
+    at_once,
+    coding_bytes,
+    generation_stage_cost,
+    reconstruction_stage_cost,
+    validation_images,
+)
 from tokscale.memory import (
     averaged_bytes,
     checkpointed_bytes,
@@ -43,10 +51,9 @@ from tokscale.memory import (
     spared_by_recomputing,
     trained_bytes,
     widest,
-    widest_half,
 )
 from tokscale.presets import vit_mlp_width
-from tokscale.sampling_cost import kept_samples_bytes, sampled_images, sampling_bytes, sampling_flops
+from tokscale.sampling_cost import probe_params_of
 from tokscale.stage_cost import StageCost
 from tokscale.training_cost import (
     ASSUMED_CLASSES,
@@ -78,10 +85,6 @@ __all__ = [
     "trial_sizes",
 ]
 
-ASSUMED_VALIDATION_IMAGES = 50_000
-"""images of a validation set that nobody has opened yet: ImageNet's"""
-_MEASURED_AT_ONCE = 64  # images of a batch when nothing is trained
-
 
 # --- stages ---
 
@@ -104,21 +107,6 @@ def _pixels(trial: TrialConfig) -> int:
     return 3 * trial.data.frames * trial.data.resolution**2
 
 
-def _pictures(trial: TrialConfig) -> int:
-    return trial.evaluation.pictures * _pixels(trial)
-
-
-def _coding(trial: TrialConfig, images: int) -> int:
-    """Bytes for encoding and decoding a batch without gradients; of clips, as many frames as there would be images."""
-    images = max(1, images // trial.data.frames)
-    weights = 4 * tokenizer_params(trial.tokenizer, *trial.data.extent)["tokenizer_params"]
-    return weights + widest_half(trial, images)
-
-
-def _validation_images(trial: TrialConfig) -> int:
-    return trial.data.validation_images or ASSUMED_VALIDATION_IMAGES
-
-
 def _teacher_stage(trial: TrialConfig) -> StageCost:
     teacher, resolution = stand_in_teacher(trial.losses), trial.data.resolution
     assert teacher is not None, "a trial without a stand-in teacher has no teacher stage"
@@ -127,16 +115,10 @@ def _teacher_stage(trial: TrialConfig) -> StageCost:
     training = teacher_training(teacher)
     tokens = (resolution // teacher.patch) ** 2
     each = size_of_float(training) * kept_by_blocks(teacher.size, vit_mlp_width(teacher.size.width), tokens)
-    passes = 3 * training_images(training) + _validation_images(trial)
+    passes = 3 * training_images(training) + validation_images(trial)
     return StageCost(
         float(flops * passes), trained_bytes(params, training), each, teacher.batch_size, checkpointed_bytes(params)
     )
-
-
-def _probe_params(trial: TrialConfig) -> int:
-    assert trial.probe is not None, "a trial without a probe has none of its parameters"
-    classes = classes_of(trial) or ASSUMED_CLASSES
-    return probe_params(trial.probe, trial.tokenizer.bottleneck, classes, _tokens(trial))
 
 
 def _tokenizer_stage(trial: TrialConfig) -> StageCost:
@@ -167,28 +149,21 @@ def _watching_flops(trial: TrialConfig) -> float:
     return float(training_images(training) // training.probe_every * (encoded + passes))
 
 
-def _reconstruction_stage(trial: TrialConfig) -> StageCost:
-    flops = tokenizer_flops(trial.tokenizer, *trial.data.extent)
-    each = flops["encode"] + flops["decode"]
-    memory = _coding(trial, _MEASURED_AT_ONCE)
-    return StageCost(float(each * _validation_images(trial)), memory, 0, 0, 2 * _pictures(trial))
-
-
 def _latents_stage(trial: TrialConfig) -> StageCost:
     numbers = bottleneck_numbers(trial.tokenizer.bottleneck)
-    images = trial.latents.images * trial.latents.variants + _validation_images(trial)
+    images = trial.latents.images * trial.latents.variants + validation_images(trial)
     if numbers.codebook_size is None:
         each = 2 * numbers.latent_dim * (2 if trial.latents.dtype == "float16" else 4)  # mean and log-variance
     else:
         each = 2 if numbers.codebook_size <= 1 << 16 else 4
     flops = tokenizer_flops(trial.tokenizer, *trial.data.extent)["encode"] * images
-    return StageCost(float(flops), _coding(trial, _MEASURED_AT_ONCE), 0, 0, images * (_tokens(trial) * each + 4))
+    return StageCost(float(flops), coding_bytes(trial), 0, 0, images * (_tokens(trial) * each + 4))
 
 
 def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
-    params = _probe_params(trial)
+    params = probe_params_of(trial)
     each = kept_by_probe(probe, tokens)
     each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * training_images(probe.training)
@@ -200,29 +175,17 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
                      trained_bytes(blocks, probe.training) + averaged * blocks, 4 * block)  # fmt: skip
 
 
-def _generation_stage(trial: TrialConfig) -> StageCost:
-    generation, tokens = trial.generation, _tokens(trial)
-    assert generation is not None, "a trial without generation has no generation stage"
-    images = sampled_images(generation)
-    decoded = tokenizer_flops(trial.tokenizer, *trial.data.extent)["decode"]
-    memory = 4 * _probe_params(trial) + sampling_bytes(trial, tokens) + _coding(trial, generation.batch_size)
-    flops = sampling_flops(trial, tokens) + images * decoded
-    disk = _pictures(trial) * (1 + len(generation.cfg_scales or ())) + kept_samples_bytes(trial, tokens)
-    work = "diffusion" if isinstance(trial.probe, DiffusionProbe) else ""
-    return StageCost(float(flops), memory, 0, 0, disk, work=work)
-
-
 def _linear_probe_stage(trial: TrialConfig) -> StageCost:
     probe, config, tokenizer = trial.probe, trial.linear_probe, trial.tokenizer
     assert probe is not None, "a trial without a probe has no linear_probe stage"
     assert config is not None, "a trial without linear_probe has no such stage"
-    images = config.images + _validation_images(trial)
+    images = config.images + validation_images(trial)
     each = tokenizer_flops(tokenizer, *trial.data.extent)["encode"]
     each += probe_feature_flops(probe, tokenizer.bottleneck, _tokens(trial))
     widths = probe.size.width + bottleneck_numbers(tokenizer.bottleneck).latent_dim  # of both kinds of features
     classified = 3 * 2 * widths * (classes_of(trial) or ASSUMED_CLASSES) * config.epochs * config.images
-    memory = 4 * _probe_params(trial) + _coding(trial, _MEASURED_AT_ONCE)
-    memory += widest(probe.size, probe_mlp_width(probe), _MEASURED_AT_ONCE, _tokens(trial))
+    memory = 4 * probe_params_of(trial) + coding_bytes(trial)
+    memory += widest(probe.size, probe_mlp_width(probe), at_once(trial), _tokens(trial))
     return StageCost(float(images * each + classified), memory, 0, 0, images * 4 * (widths + 2))
 
 
@@ -230,10 +193,10 @@ _STAGES: dict[str, Callable[[TrialConfig], StageCost]] = {
     "teacher": _teacher_stage,
     "tokenizer": _tokenizer_stage,
     "decoder_finetune": finetune_stage_cost,
-    "reconstruction": _reconstruction_stage,
+    "reconstruction": reconstruction_stage_cost,
     "latents": _latents_stage,
     "probe": _probe_stage,
-    "generation": _generation_stage,
+    "generation": generation_stage_cost,
     "linear_probe": _linear_probe_stage,
 }
 
@@ -258,5 +221,5 @@ def trial_sizes(trial: TrialConfig) -> dict[str, int | float]:
     if trial.decoder_finetune is not None:
         sizes |= finetune_sizes(trial)
     if trial.probe is not None and classes_of(trial) is not None:
-        sizes["probe_params"] = _probe_params(trial)
+        sizes["probe_params"] = probe_params_of(trial)
     return sizes

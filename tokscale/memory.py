@@ -21,6 +21,13 @@ from tokscale.gigatok_formulas import widest_floats
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
 from tokscale.vit_formulas import vit_extent
 
+_PIXELS_AT_ONCE = 1 << 22
+
+
+def images_at_once(resolution: int, frames: int = 1) -> int:
+    """Images, or clips, usually measured at once: a number of pixels that fits anywhere, at most 64 of them."""
+    return max(1, min(64, _PIXELS_AT_ONCE // (frames * resolution**2)))
+
 
 def size_of_float(training: OptimizationConfig) -> int:
     """Bytes of what layers keep for the backward pass."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tokscale.config import AutoregressiveProbe, DiffusionProbe, GenerationConfig, TrialConfig
 from tokscale.diffusion_formulas import diffusion_evaluations
-from tokscale.formulas import bottleneck_numbers, probe_flops
+from tokscale.formulas import bottleneck_numbers, probe_flops, probe_params
 from tokscale.memory import probe_mlp_width, widest
+from tokscale.training_cost import ASSUMED_CLASSES, classes_of
 
 ASSUMED_SCALES = 6
 """that a search for guidance tries: both neighbours of where it begins, and four steps to one side"""
@@ -13,9 +14,25 @@ ASSUMED_SCALES = 6
 
 def sampled_images(generation: GenerationConfig) -> int:
     """Images that a generation stage samples and decodes, over all scales of guidance."""
+    return measured_images(generation) + tried_images(generation)
+
+
+def measured_images(generation: GenerationConfig) -> int:
+    """Of these, those that all networks look at: all but what a search for guidance tries."""
+    return generation.images * len(generation.cfg_scales or (generation.cfg_scale,))
+
+
+def tried_images(generation: GenerationConfig) -> int:
+    """Images that a search for guidance samples."""
     search = generation.cfg_search
-    tried = 0 if search is None else ASSUMED_SCALES * search.images
-    return generation.images * len(generation.cfg_scales or (generation.cfg_scale,)) + tried
+    return 0 if search is None else ASSUMED_SCALES * search.images
+
+
+def probe_params_of(trial: TrialConfig) -> int:
+    """Parameters of a trial's probe; photographs are assumed to have ImageNet's classes."""
+    assert trial.probe is not None, "a trial without a probe has none of its parameters"
+    classes, tokens = classes_of(trial) or ASSUMED_CLASSES, trial.tokenizer.tokens_of(*trial.data.extent)
+    return probe_params(trial.probe, trial.tokenizer.bottleneck, classes, tokens)
 
 
 def sampling_flops(trial: TrialConfig, tokens: int) -> int:
@@ -31,7 +48,7 @@ def sampling_flops(trial: TrialConfig, tokens: int) -> int:
     scales = generation.cfg_scales or (generation.cfg_scale,)
     # A search looks at both sides of where it begins, so it is guided even where that is no guidance.
     passes = sum(2 if scale > 1 or search is not None else 1 for scale in scales) * generation.images
-    passes += 0 if search is None else 2 * ASSUMED_SCALES * search.images
+    passes += 2 * tried_images(generation)
     return each * passes
 
 

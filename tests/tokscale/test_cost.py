@@ -33,8 +33,10 @@ from tokscale.config import (
     VQBottleneck,
 )
 from tokscale.data.latents import LatentSpec
+from tokscale.feature_formulas import image_network
 from tokscale.formulas import classifier_flops
 from tokscale.loss_formulas import dinov2, discriminator, vgg_16
+from tokscale.measuring_cost import reconstructions_seen_flops, samples_seen_flops
 from tokscale.models.tokenizer import build_tokenizer
 from tokscale.probes.autoregressive import AutoregressiveProbe as ProbeModule
 from tokscale.record import COLUMNS
@@ -209,7 +211,8 @@ def test_every_stage_has_a_cost(kind, bottleneck):
 def test_flops_of_stages_follow_their_budgets():
     trial = TrialConfig(data=ProceduralData(validation_images=100), tokenizer=vit("nano", "micro", 4))
     each = cost.tokenizer_flops(trial.tokenizer, 32)
-    assert cost.stage_cost("reconstruction", trial).flops == 100 * (each["encode"] + each["decode"])
+    reconstructed = 100 * (each["encode"] + each["decode"])
+    assert cost.stage_cost("reconstruction", trial).flops == reconstructed + reconstructions_seen_flops(trial)
     assert cost.stage_cost("latents", trial).flops == each["encode"] * (trial.latents.images + 100)
     probed = 3 * cost.probe_flops(trial.probe, KL16, 64) * trial.probe.training.images
     assert cost.stage_cost("probe", trial).flops == pytest.approx(probed)
@@ -253,12 +256,10 @@ def test_a_linear_probe_costs_its_features_and_its_epochs():
 
 def test_guidance_samples_twice():
     tokenizer = vit("nano", "micro", 4)
-    flops = [
-        cost.stage_cost("generation", TrialConfig(tokenizer=tokenizer, generation=GenerationConfig(cfg_scale=scale)))
-        for scale in (1.0, 1.5)
-    ]
+    trials = [TrialConfig(tokenizer=tokenizer, generation=GenerationConfig(cfg_scale=scale)) for scale in (1.0, 1.5)]
     decoded = cost.tokenizer_flops(tokenizer, 32)["decode"] * 1024
-    assert flops[1].flops - decoded == pytest.approx(2 * (flops[0].flops - decoded))
+    once, twice = (cost.stage_cost("generation", one).flops - decoded - samples_seen_flops(one) for one in trials)
+    assert twice == pytest.approx(2 * once)
 
 
 def test_a_search_for_guidance_samples_for_every_scale():
@@ -266,9 +267,12 @@ def test_a_search_for_guidance_samples_for_every_scale():
     found = {}
     for search in (None, {"images": 256}):
         generation = GenerationConfig(images=1024, cfg_scale=1.5, cfg_search=search)
-        found[bool(search)] = cost.stage_cost("generation", TrialConfig(tokenizer=tokenizer, generation=generation))
-    assert found[True].flops / found[False].flops == pytest.approx(1 + 6 * 256 / 1024)
-    assert found[True].memory_bytes == found[False].memory_bytes
+        trial = TrialConfig(tokenizer=tokenizer, generation=generation)
+        found[bool(search)] = cost.stage_cost("generation", trial), samples_seen_flops(trial)
+    (searched, seen), (alone, seen_alone) = found[True], found[False]
+    assert (searched.flops - seen) / (alone.flops - seen_alone) == pytest.approx(1 + 6 * 256 / 1024)
+    assert seen - seen_alone == 6 * 256 * image_network("random-conv", 32).flops
+    assert searched.memory_bytes == alone.memory_bytes
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS, ids=lambda config: cost.bottleneck_numbers(config).label)

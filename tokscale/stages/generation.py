@@ -13,6 +13,7 @@ from tokscale.bottlenecks.draws import seed_for
 from tokscale.columns import at_scale
 from tokscale.config import EvaluationConfig
 from tokscale.data import ImageSet, evaluation_batches, open_images
+from tokscale.memory import images_at_once
 from tokscale.metrics.panel import Panel, generation_metrics_of_all
 from tokscale.metrics.seen import Reference
 from tokscale.parsing import parse
@@ -27,7 +28,6 @@ from tokscale.stages.decoder_finetune import load_judged
 from tokscale.stages.features import open_panel
 from tokscale.stages.guidance import search_scale
 from tokscale.stages.probe import check_same_tokens, load_probe
-from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.references import Against
 from tokscale.stages.sampler import Sampler
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from tokscale.data import Split
 from tokscale.data.latents import LatentWriter, finish_latents
 from tokscale.data.variants import Variants, open_variants
+from tokscale.memory import images_at_once
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.probes.encoding import encode, spec_of
 from tokscale.stages.configs import LatentsStage
 from tokscale.stages.context import Context, Measures
-from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_measured
 
 

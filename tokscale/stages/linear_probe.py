@@ -12,6 +12,7 @@ from tokscale.bottlenecks.draws import seed_for
 from tokscale.config import LinearProbeConfig, OptimizationConfig
 from tokscale.data import ImageSet, evaluation_batches, open_images, to_model_range
 from tokscale.data.features import LABELS, Rows, read_features, write_features
+from tokscale.memory import images_at_once
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.probes import DiffusionProbe, Probe
@@ -20,7 +21,6 @@ from tokscale.probes.linear import top_1_accuracy, train_linear_probe
 from tokscale.stages.configs import LinearProbeStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.probe import check_same_tokens, load_probe
-from tokscale.stages.reconstruction import images_at_once
 from tokscale.stages.tokenizer import load_measured
 from tokscale.training.optimization import learning_rate
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from tokscale.data import ImageSet, evaluation_batches, frames_of, open_images, to_model_range, to_uint8
 from tokscale.errors import WeightsError
 from tokscale.losses.perceptual import PerceptualDistance, lpips
+from tokscale.memory import images_at_once
 from tokscale.metrics.codes import CodeHistogram
 from tokscale.metrics.images import ReconstructionMetrics
 from tokscale.metrics.panel import SeenByAll, distances_of_all
@@ -24,8 +25,6 @@ from tokscale.stages.decoder_finetune import load_judged
 from tokscale.stages.features import open_panel
 from tokscale.stages.references import Against
 from tokscale.weights import present
-
-_PIXELS_AT_ONCE = 1 << 22
 
 
 def run(context: Context) -> Measures:
@@ -83,11 +82,6 @@ def _lpips(context: Context) -> PerceptualDistance | None:
     except WeightsError as error:
         context.notes.append(f"lpips was not measured: {error.what} ({error.where}: {error.given})")
         return None
-
-
-def images_at_once(resolution: int, frames: int = 1) -> int:
-    """Images, or clips, usually measured at once: a number of pixels that fits anywhere, at most 64 of them."""
-    return max(1, min(64, _PIXELS_AT_ONCE // (frames * resolution**2)))
 
 
 def _passes(
