@@ -125,13 +125,14 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     losses, training = loss_sizes(trial), trial.training
     kept = tokenizer_params(trial.tokenizer, *trial.data.extent)["tokenizer_params"]
     trained = kept + losses.trained_params
-    each = size_of_float(training) * (kept_by_tokenizer(trial) + losses.kept)
+    size = size_of_float(training)
+    each = size * kept_by_tokenizer(trial) + losses.image_bytes(size)
     each += 3 * 4 * _pixels(trial)  # images, patches, reconstructions
     averaged = averaged_bytes(kept, training)
-    fixed = trained_bytes(trained, training) + averaged + 4 * losses.frozen_params
+    fixed = trained_bytes(trained, training) + averaged + losses.frozen_bytes(size)
     blocks, block = tokenizer_blocks(trial.tokenizer)
     flops = tokenizer_training_flops(trial) + _watching_flops(trial)
-    recomputed = each - size_of_float(training) * spared_by_recomputing(trial)
+    recomputed = each - size * spared_by_recomputing(trial)
     shared = trained_bytes(blocks, training) + averaged_bytes(blocks, training)
     return StageCost(flops, fixed, each, training.batch_size, checkpointed_bytes(trained, averaged), shared, 4 * block,
                      recomputed)  # fmt: skip

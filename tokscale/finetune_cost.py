@@ -23,15 +23,15 @@ def finetune_stage_cost(trial: TrialConfig) -> StageCost:
     second, sizes = _second(trial), tokenizer_params(trial.tokenizer, trial.data.resolution)
     training, losses, decoder = second.training, loss_sizes(second), sizes["decoder_params"]
     trained, averaged = decoder + losses.trained_params, averaged_bytes(decoder, training)
-    frozen = sizes["tokenizer_params"] - decoder + losses.frozen_params
     size, encoding = size_of_float(training), widest_half(trial, 1)
-    kept = size * (kept_by_tokenizer(trial, DECODER) + losses.kept)
+    kept = size * kept_by_tokenizer(trial, DECODER) + losses.image_bytes(size)
+    frozen = 4 * (sizes["tokenizer_params"] - decoder) + losses.frozen_bytes(size)
     recomputed = kept - size * spared_by_recomputing(trial, DECODER)
     pixels = 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
     blocks, block = half_blocks(trial.tokenizer, trial.tokenizer.decoder)
     return StageCost(
         finetuning_flops(second),
-        fixed_bytes=trained_bytes(trained, training) + averaged + 4 * frozen,
+        fixed_bytes=trained_bytes(trained, training) + averaged + frozen,
         image_bytes=max(kept, encoding) + pixels,
         batch=training.batch_size,
         disk_bytes=checkpointed_bytes(trained, averaged),

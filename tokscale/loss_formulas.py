@@ -52,6 +52,20 @@ _PRETRAINED_AT = 518  # pixels a side that its positions were learned for
 PASSES_BESIDE, PASSES_ADVERSARIAL, PASSES_PENALTY = 3, 8, 6
 
 
+_WHOLE = 4  # bytes of a float32
+
+
+class Compared(NamedTuple):
+    """Floats that a perceptual distance keeps of one reconstruction for its backward pass."""
+
+    rounded: int = 0
+    """in the precision of training: inputs of convolutions, which are outputs of ReLUs and pools"""
+    whole: int = 0
+    """in float32 always: places of a pool's maxima, lengths, differences of maps"""
+    copied: int = 0
+    """maps in float32, where they were computed in another precision"""
+
+
 class LossCosts(NamedTuple):
     """What the losses of a config add to a training step, by image, and to the memory of a device."""
 
@@ -66,7 +80,20 @@ class LossCosts(NamedTuple):
     discriminator_params: int
     frozen_params: int
     kept: int
-    """floats kept of each image"""
+    """floats kept of each image, in the precision of training"""
+    compared: Compared
+    """what a perceptual distance keeps of each image beside"""
+    passed_params: int
+    """of the frozen ones, those of the perceptual network, through which gradients pass"""
+
+    def image_bytes(self, size: int) -> int:
+        """Bytes kept of each image, in training with floats of so many bytes."""
+        whole = self.compared.whole + (self.compared.copied if size < _WHOLE else 0)
+        return size * self.kept + _WHOLE * whole
+
+    def frozen_bytes(self, size: int) -> int:
+        """Bytes of frozen weights, and of the rounded copies of those through which gradients pass."""
+        return _WHOLE * self.frozen_params + (size * self.passed_params if size < _WHOLE else 0)
 
     @property
     def trained_params(self) -> int:
@@ -82,7 +109,8 @@ def loss_costs(
     ``classes`` of the data count in a stand-in teacher's last layer. Each of a clip's ``frames`` is seen by itself.
     """
     perceptual, gan, semantic = used(losses.perceptual), used(losses.gan), used(losses.semantic)
-    seeing = distance_network(PERCEPTUAL[perceptual.kind], resolution) if perceptual else Tally()
+    levels = PERCEPTUAL[perceptual.kind] if perceptual else ()
+    seeing, comparing = distance_network(levels, resolution), compared(levels, resolution)
     judge = discriminator(gan.discriminator, resolution) if gan else Tally()
     teacher = teacher_tally(semantic, resolution, classes) if semantic else Tally()
     aligned = alignment(decoder_width, cells, teacher_width(semantic)) if semantic else Tally()
@@ -95,7 +123,9 @@ def loss_costs(
         frozen_params=seeing.params + teacher.params,
         # of the reconstruction by the frozen network, of image and reconstruction by the discriminator; a penalty alone
         # keeps its forward pass, its gradient, and what goes back through both
-        kept=frames * (seeing.kept + (3 if gan and used(gan.r1) else 2) * judge.kept) + aligned.kept,
+        kept=frames * (comparing.rounded + (3 if gan and used(gan.r1) else 2) * judge.kept) + aligned.kept,
+        compared=Compared(*(frames * floats for floats in comparing)),
+        passed_params=seeing.params,
     )
 
 
@@ -119,6 +149,20 @@ def vgg_16(resolution: int) -> Tally:
 def distance_network(levels: Levels, resolution: int) -> Tally:
     """A VGG and LPIPS' weight of each channel that is compared."""
     return vgg(levels, resolution) + Tally(params=sum(level[-1] for level in levels))
+
+
+@cache
+def compared(levels: Levels, resolution: int) -> Compared:
+    """What a perceptual distance keeps of one reconstruction; see ``tokscale.losses.perceptual``."""
+    rounded, places, lengths, maps, side = 3 * resolution**2, 0, 0, 0, resolution
+    for number, level in enumerate(levels):
+        cells, pooled = side * side, (side // 2) ** 2 if number + 1 < len(levels) else 0
+        rounded += sum(level) * cells + level[-1] * pooled
+        places += 2 * level[-1] * pooled  # 8 bytes each
+        lengths += 2 * cells
+        maps += level[-1] * cells
+        side //= 2
+    return Compared(rounded, places + lengths + maps, maps) if levels else Compared()
 
 
 def teacher_width(semantic: SemanticLoss) -> int:

@@ -9,12 +9,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.tokscale.live_tensors import most_alive
+from tests.tokscale.saved_tensors import kept_for_backward
 from tests.tokscale.test_cost import counted
 from tokscale import cost
-from tokscale.config import MIN_I3D_FRAMES, TrialConfig
+from tokscale.config import MIN_I3D_FRAMES, LossesConfig, TrialConfig
 from tokscale.feature_formulas import I3D_FEATURES, clip_network, distance, image_network
 from tokscale.feature_names import DISTANCES
-from tokscale.loss_formulas import DINOV2, PASSES_BESIDE, RANDOM_VGG, VGG_16, vgg
+from tokscale.loss_formulas import DINOV2, PASSES_BESIDE, RANDOM_VGG, VGG_16, loss_costs, vgg
 from tokscale.losses.perceptual import PerceptualDistance
 from tokscale.measuring_cost import (
     neighbours_bytes,
@@ -284,3 +285,16 @@ def test_memory_of_measuring_holds_the_networks_and_their_widest_moment():
     assert grown - plain < found < grown + plain
     generated = cost.stage_cost("generation", written(evaluation={"features": "inception-tf2015"}))
     assert generated.memory_bytes > 64 * inception.image_bytes + inception.fixed_bytes
+
+
+@pytest.mark.parametrize("levels", [VGG_16, RANDOM_VGG], ids=["lpips", "random"])
+@pytest.mark.parametrize("bf16", [False, True])
+def test_memory_of_a_perceptual_loss_is_what_autograd_keeps(levels, bf16):
+    network, targets = PerceptualDistance(levels), torch.rand(2, 3, 32, 32)
+    images = torch.rand(2, 3, 32, 32, requires_grad=True)
+    saved = kept_for_backward(network, lambda: network(images, targets).sum(), bf16)
+    kind = "lpips" if levels is VGG_16 else "random-vgg"
+    found = loss_costs(parse(LossesConfig, {"perceptual": {"kind": kind}}), 64, 16, 32, 10)
+    size = 2 if bf16 else 4
+    copies = found.frozen_bytes(size) - found.frozen_bytes(4)  # of weights, which autograd holds as anything else
+    assert saved == pytest.approx(2 * found.image_bytes(size) + copies, rel=0.02)
