@@ -60,11 +60,11 @@ def test_a_study_costs_what_its_comment_and_its_plan_say(name, tmp_path):
     comment = (SPECS / f"{name}.yaml").read_text().split("name:")[0].replace("\n#", "")
     said = re.search(
         r"(\d+) trials\. On H100s that reach 200 TFLOP/s: ([\d,]+) GPU hours of tokenizers, ([\d,]+) of probes"
-        r"(?:, (\d+) of finetuned decoders)?",
+        r"(?:, (\d+) of finetuned decoders)?(?:, (\d+) of sampling)?",
         comment,
     )
     assert said is not None, comment
-    number, tokenizers, probes, decoders = (int((word or "0").replace(",", "")) for word in said.groups())
+    number, tokenizers, probes, decoders, sampling = (int((word or "0").replace(",", "")) for word in said.groups())
     found = trials(name)
     assert len(found) == number
     assert hours(found, "tokenizer") == pytest.approx(tokenizers, abs=2), "work over rate"
@@ -75,6 +75,7 @@ def test_a_study_costs_what_its_comment_and_its_plan_say(name, tmp_path):
         probes,
         decoders,
     )
+    assert sampling in (0, planned["generation"])
 
 
 def published(name):
