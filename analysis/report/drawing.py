@@ -26,6 +26,7 @@ from tokscale.record import write_atomically
 _MOST_CURVES = 40  # trainings of which the losses can be told apart in one panel
 
 
+_ENDINGS = (".png", ".svg")
 _KINDS = {"bottleneck_floats": CONTINUOUS, "bottleneck_bits": DISCRETE}
 
 
@@ -60,9 +61,21 @@ class Drawing:
         drawn["sizes"] = [*self._maps(), *self._frontiers(answers_of(found, IsoFrontier))]
         drawn["plane"] = [*self._rates(), *self._planes(answers_of(found, ParetoFront))]
         drawn["training"] = list(self._losses())
-        if any(drawn.values()):
+        names_drawn = {one.name for ones in drawn.values() for one in ones}
+        if names_drawn:
             self._save(figures.overview(self.sweep.table, look=self.look), "overview")
+        self._clear(names_drawn | {"overview"})
         return drawn
+
+    def _clear(self, kept: set[str]) -> None:
+        """Take away the figures of an earlier report that this one does not have: nobody should cite them."""
+        for path in self._folder.glob("*.*"):
+            if path.suffix in _ENDINGS and path.stem not in kept:
+                path.unlink()
+
+    @property
+    def _folder(self) -> Path:
+        return self.sweep.folder / "report" / "figures"
 
     def _curve(self, answer: Answer, names: Sequence[str]) -> Drawn:
         q, table = answer.question, self.sweep.table
@@ -155,11 +168,10 @@ class Drawing:
 
     def _save(self, figure: Figure, name: str) -> bytes:
         """Write the figure as PNG and as SVG, and hand back the SVG."""
-        folder: Path = self.sweep.folder / "report" / "figures"
-        contents = {ending: figures.rendered(figure, ending, self.look) for ending in ("png", "svg")}
+        contents = {ending: figures.rendered(figure, ending.removeprefix("."), self.look) for ending in _ENDINGS}
         for ending, content in contents.items():
-            write_atomically(folder / f"{name}.{ending}", content)
-        return contents["svg"]
+            write_atomically(self._folder / f"{name}{ending}", content)
+        return contents[".svg"]
 
 
 def _is_curve(answer: Answer) -> bool:

@@ -73,7 +73,13 @@ def test_the_page_draws_them(tmp_path, ladder: pd.DataFrame) -> None:
     folder = tmp_path / "runs" / "sweeps" / "ladder"
     folder.mkdir(parents=True)
     ladder.to_parquet(folder / "results.parquet")
+    figures = folder / "report" / "figures"
+    figures.mkdir(parents=True)
+    for name in ("encoder-decoder-psnr.svg", "notes.txt"):
+        (figures / name).write_text("of an earlier report")
     drawn = Drawing(load_sweep(folder)).all(ask(ladder), [], ["gigatok"])
+    assert {path.name for path in figures.iterdir()} >= {"notes.txt", "overview.svg", "psnr-tokenizer_params.png"}
+    assert not (figures / "encoder-decoder-psnr.svg").exists(), "this report does not draw it"
     names = [one.name for one in (*drawn["reconstruction discrete"], *drawn["generation discrete"])]
     assert {"psnr-tokenizer_params", "ar_loss-tokenizer_params"} <= set(names)
 
