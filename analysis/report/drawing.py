@@ -68,10 +68,15 @@ class Drawing:
         return drawn
 
     def _clear(self, kept: set[str]) -> None:
-        """Take away the figures of an earlier report that this one does not have: nobody should cite them."""
-        for path in self._folder.glob("*.*"):
-            if path.suffix in _ENDINGS and path.stem not in kept:
-                path.unlink()
+        """Take away the figures of an earlier report that this one does not have: nobody should cite them.
+
+        They come with both endings; what has one alone belongs to a page in Markdown.
+        """
+        for stem in {path.stem for path in self._folder.glob("*.svg")} - kept:
+            both = [self._folder / f"{stem}{ending}" for ending in _ENDINGS]
+            if all(path.is_file() for path in both):
+                for path in both:
+                    path.unlink()
 
     @property
     def _folder(self) -> Path:

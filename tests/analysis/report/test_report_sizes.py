@@ -75,10 +75,10 @@ def test_the_page_draws_them(tmp_path, ladder: pd.DataFrame) -> None:
     ladder.to_parquet(folder / "results.parquet")
     figures = folder / "report" / "figures"
     figures.mkdir(parents=True)
-    for name in ("encoder-decoder-psnr.svg", "notes.txt"):
+    for name in ("encoder-decoder-psnr.svg", "encoder-decoder-psnr.png", "picture.svg"):
         (figures / name).write_text("of an earlier report")
     drawn = Drawing(load_sweep(folder)).all(ask(ladder), [], ["gigatok"])
-    assert {path.name for path in figures.iterdir()} >= {"notes.txt", "overview.svg", "psnr-tokenizer_params.png"}
+    assert {path.name for path in figures.iterdir()} >= {"picture.svg", "overview.svg", "psnr-tokenizer_params.png"}
     assert not (figures / "encoder-decoder-psnr.svg").exists(), "this report does not draw it"
     names = [one.name for one in (*drawn["reconstruction discrete"], *drawn["generation discrete"])]
     assert {"psnr-tokenizer_params", "ar_loss-tokenizer_params"} <= set(names)
