@@ -169,7 +169,8 @@ def _answer(table: pd.DataFrame, question: Question) -> Answer:
     by = _apart(points, separate) if question.x != SIZE else _held(points, question)
     if is_frechet(question.y):  # different features or reference sets are different measures
         points, against = measured_against(points, question.y)
-        by += varying(points, ("features", against))
+        kinds = varying(points, ("features", against))
+        by += [name for name in needed(points, [*by, *kinds]) if name in kinds]
     series, reasons = [], {}
     for label, rows in split(points, by):
         found, reason = _fit(rows, question)

@@ -67,6 +67,17 @@ def test_curves_of_clips_and_images_are_of_floats_per_pixel_and_named_by_their_l
         assert slope.low <= 3 <= slope.high, label
 
 
+def test_references_that_the_layout_tells_are_not_named_beside_it(clips_and_images: pd.DataFrame) -> None:
+    table = clips_and_images.assign(rfd=1 / clips_and_images["psnr"], features="random-conv")
+    table["reference"] = np.where(table["data.frames"] == 1, "images-1f-32px-validation-256", "clips-8f-validation-256")
+    (answer,) = [one for one in ask(table) if (one.question.x, one.question.y) == ("floats_per_pixel", "rfd")]
+    assert [one.label for one in answer.series] == list(CLIPS)
+    table.loc[table["seed"] == 0, "reference"] = "another"
+    (answer,) = [one for one in ask(table) if (one.question.x, one.question.y) == ("floats_per_pixel", "rfd")]
+    assert len(answer.series) == 2 * len(CLIPS)
+    assert all("reference" in one.label for one in answer.series), "one layout against two sets"
+
+
 def test_images_alone_are_asked_by_their_floats_as_ever(clips_and_images: pd.DataFrame) -> None:
     images = clips_and_images[clips_and_images["data.frames"] == 1]
     assert not [one for one in ask(images) if one.question.x == "floats_per_pixel"]
