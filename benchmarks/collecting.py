@@ -3,7 +3,8 @@
     python benchmarks/collecting.py [--trials 2500]
 
 The store is made of real descriptions and records, written by the project's own writers; nothing is trained. Beside the
-commands stands their floor: reading the bytes of every record, in one process and in order.
+commands stands their floor: an interpreter with its imports, and reading or looking at every record, in one process and
+in order. Each row has processor seconds and wall seconds: on a busy machine the former are what compares.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+from sweeps.evidence import KEPT_NAME, evidence
 from sweeps.planning import Plan, make_plan
 from sweeps.store import Store
-from tokscale.record import RECORD_NAME, Record, write_record
+from tokscale.record import Record, write_record
 
 SPEC = """\
 name: collecting
@@ -60,19 +64,49 @@ def fill(plan: Plan, store: Store) -> list[Path]:
     return paths
 
 
-def seconds(*words: str) -> float:
-    """Wall seconds of a command."""
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "tokscale.front", *words], check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+def command(*words: str) -> tuple[float, float]:
+    """Processor and wall seconds of a Python command."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+    wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, wall
 
 
-def read_all(paths: list[Path]) -> float:
-    """Wall seconds of reading every record's bytes."""
-    start = time.perf_counter()
-    for path in paths:
-        path.read_bytes()
-    return time.perf_counter() - start
+def here(work: Callable[[], object]) -> tuple[float, float]:
+    """Processor and wall seconds of work in this process."""
+    start = time.process_time(), time.perf_counter()
+    work()
+    return time.process_time() - start[0], time.perf_counter() - start[1]
+
+
+def measured(spec: Path, runs: Path) -> dict[str, tuple[float, float]]:
+    """All rows of the table."""
+    store = Store(runs)
+    plan = make_plan(spec, store)
+    paths = fill(plan, store)
+    time.sleep(3)  # a record that was written just now is not kept
+    of_sweep, front = [str(spec), "--runs", str(runs)], ["-m", "tokscale.front"]
+    results = [*front, "results", *of_sweep, "-o", str(spec.with_name("table.parquet"))]
+    stages = list(plan.stages.values())
+    rows = {
+        "the interpreter": command("-c", "pass"),
+        "import pandas": command("-c", "import pandas"),
+        "import the sweep's own modules": command("-c", "import sweeps.inspection, sweeps.results"),
+        f"times of {len(paths):,} records": here(lambda: [path.stat() for path in paths]),
+        f"bytes of {len(paths):,} records": here(lambda: [path.read_bytes() for path in paths]),
+        "tokscale --help": command(*front, "--help"),
+        "tokscale plan": command(*front, "plan", *of_sweep),
+        "tokscale status": command(*front, "status", *of_sweep),
+        "reading the records, first time": here(lambda: evidence(store, plan.spec.name, stages)),
+        "reading the records, nothing new": here(lambda: evidence(store, plan.spec.name, stages)),
+    }
+    (store.sweep(plan.spec.name) / KEPT_NAME).unlink()
+    rows["tokscale results, first time"] = command(*results)
+    rows["tokscale results, nothing new"] = command(*results)
+    paths[-1].write_bytes(paths[-1].read_bytes())
+    rows["reading the records, one is new"] = here(lambda: evidence(store, plan.spec.name, stages))
+    rows["tokscale results, one record is new"] = command(*results)
+    return rows
 
 
 def main() -> None:
@@ -81,27 +115,14 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1700, help="rounded to a multiple of ten; six stages each")
     trials = parser.parse_args().trials
     with tempfile.TemporaryDirectory() as folder:
-        spec, runs = Path(folder) / "sweep.yaml", str(Path(folder) / "runs")
+        spec = Path(folder) / "sweep.yaml"
         spec.write_text(SPEC.format(seeds=", ".join(map(str, range(trials // 10)))))
-        store = Store(Path(runs))
-        plan = make_plan(spec, store)
-        paths = fill(plan, store)
-        table = str(Path(folder) / "table.parquet")
-        rows = {
-            f"bytes of {len(paths):,} records": read_all(paths),
-            "tokscale --help": seconds("--help"),
-            "tokscale status": seconds("status", str(spec), "--runs", runs),
-            "tokscale results, first time": seconds("results", str(spec), "--runs", runs, "-o", table),
-            "tokscale results, nothing new": seconds("results", str(spec), "--runs", runs, "-o", table),
-        }
-        newest = paths[-1]
-        assert newest.name == RECORD_NAME
-        newest.write_bytes(newest.read_bytes())
-        rows["tokscale results, one record is new"] = seconds("results", str(spec), "--runs", runs, "-o", table)
+        rows = measured(spec, Path(folder) / "runs")
     cores = len(os.sched_getaffinity(0))
     print(f"{date.today()}, {platform.machine()}, {cores} cores, Python {sys.version.split()[0]}")
-    for name, value in rows.items():
-        print(f"{name:40} {value:6.2f} s")
+    print(f"{'':40} processor    wall")
+    for name, (processor, wall) in rows.items():
+        print(f"{name:40}  {processor:6.2f} s {wall:6.2f} s")
 
 
 if __name__ == "__main__":

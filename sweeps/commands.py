@@ -108,12 +108,13 @@ def results(
     """Print or write the results table: one row per trial."""
     from sweeps import tables
     from sweeps.inspection import open_sweep
-    from sweeps.patience import telling
     from sweeps.results import collect, write_table
-    from sweeps.watching import FIRST_PATIENCE, observe
 
     made, store = open_sweep(sweep, runs)
     if made.missing():  # what waits or runs on a cluster is known there only
+        from sweeps.patience import telling
+        from sweeps.watching import FIRST_PATIENCE, observe
+
         with telling(ASKING, say):
             look = observe(made, store).look(FIRST_PATIENCE)
         made = look.plan

@@ -6,17 +6,18 @@ import io
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sweeps import policy
+from sweeps.evidence import Evidence, evidence
 from sweeps.grid import Trial, flatten
 from sweeps.planning import Plan, summarize
 from sweeps.store import StageState, StageStatus, Store
 from tokscale import cost
 from tokscale.errors import UsageError, one_of
-from tokscale.record import COLUMNS, Record, write_atomically
+from tokscale.record import COLUMNS, write_atomically
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,26 +28,30 @@ _PICTURES = {
     "originals": ("reconstruction", "originals.png"),
     "samples": ("generation", "samples.png"),
 }
+# from what stops a trial to what is least advanced
+_ADVANCING = (StageState.failed, StageState.cancelled, StageState.blocked, StageState.running, StageState.queued,
+              StageState.interrupted, StageState.new, StageState.done)  # fmt: skip
 _WRITERS = (".parquet", ".csv", ".json")
 
 
-def collect(plan: Plan, store: Store) -> pd.DataFrame:
+def collect(plan: Plan, store: Store, found: Mapping[str, Evidence] | None = None) -> pd.DataFrame:
     """The results table: one row per trial, columns of ``tokscale.record.COLUMNS`` and then the config's dotted paths.
 
-    A trial that is not done has a row too, with the measures that its finished stages took.
+    A trial that is not done has a row too, with the measures that its finished stages took. ``found`` is the evidence
+    of the plan's stages, where it is known already.
     """
     import pandas as pd
 
-    records = {
-        key: record
-        for key, stage in plan.stages.items()
-        if plan.statuses[key].state is StageState.done and (record := store.record(stage)) is not None
-    }
-    rows = [_row(plan.spec.name, trial, plan.statuses, records) for trial in plan.trials]
-    present = {name for row in rows for name in row}
-    config = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
-    ordered = COLUMNS.among(present) + list(config)
-    table = pd.DataFrame(rows, columns=ordered)
+    done = [stage for key, stage in plan.stages.items() if plan.statuses[key].state is StageState.done]
+    if found is None:
+        found = evidence(store, plan.spec.name, done)
+    records = {stage.key: found[stage.key] for stage in done if stage.key in found}
+    parts = _Parts(plan.spec.name)
+    rows = [_row(trial, plan.statuses, records, parts) for trial in plan.trials]
+    names = dict.fromkeys(name for row in rows for name in row)
+    ordered = COLUMNS.among(names) + [name for name in names if name not in COLUMNS]
+    absent = float("nan")
+    table = pd.DataFrame({name: [row.get(name, absent) for row in rows] for name in ordered}, columns=ordered)
     return table.dropna(axis="columns", how="all")
 
 
@@ -72,9 +77,9 @@ def write_results(
     ``price`` is that of a GPU hour, where the cluster has one.
     """
     folder = store.sweep(plan.spec.name)
-    table = collect(plan, store)
-    write_table(table, folder / "results.parquet")
-    summary = _summary(plan, store, table, command=command, started=started)
+    found = evidence(store, plan.spec.name, plan.stages.values())
+    write_table(collect(plan, store, found), folder / "results.parquet")
+    summary = _summary(plan, store, list(found.values()), command=command, started=started)
     if price is not None:
         summary["cost_per_gpu_hour"] = price
     write_atomically(folder / "summary.json", json.dumps(summary, indent=1).encode())
@@ -84,9 +89,7 @@ def write_results(
 def trial_state(trial: Trial, statuses: Mapping[str, StageStatus]) -> StageState:
     """State of a trial: that of its least advanced stage, with failures first."""
     states = {statuses[stage.key].state for stage in trial.stages}
-    order = (StageState.failed, StageState.cancelled, StageState.blocked, StageState.running, StageState.queued,
-             StageState.interrupted, StageState.new, StageState.done)  # fmt: skip
-    return next(state for state in order if state in states)
+    return states.pop() if len(states) == 1 else next(state for state in _ADVANCING if state in states)
 
 
 def failures(plan: Plan) -> list[dict[str, Any]]:
@@ -118,21 +121,40 @@ def tail(path: Path, lines: int) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
+class _Parts:
+    """What trials of the same sections have in common in their rows: all but id, state, seed and measures."""
+
+    def __init__(self, sweep: str) -> None:
+        self._sweep = sweep
+        self._known: dict[tuple[int, ...], tuple[dict[str, Any], dict[str, Any]]] = {}
+
+    def of(self, trial: Trial) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The first columns of a trial's row, with places for its id and state, and the columns of its config."""
+        config = trial.config  # whose sections the plan keeps, so that no other object gets the id() of one
+        key = tuple(id(getattr(config, name)) for name in type(config).model_fields if name != "seed")
+        if key not in self._known:
+            self._known[key] = (
+                {
+                    "sweep": self._sweep,
+                    "trial": "",
+                    "label": cost.label(config),
+                    "status": "",
+                    "encoder": cost.encoder_name(config),
+                    "decoder": cost.decoder_name(config),
+                    "bottleneck": config.tokenizer.bottleneck.kind,
+                    "layout": cost.layout(config),
+                    **trial.sizes,
+                },
+                flatten(config),
+            )
+        return self._known[key]
+
+
 def _row(
-    sweep: str, trial: Trial, statuses: Mapping[str, StageStatus], records: Mapping[str, Record]
+    trial: Trial, statuses: Mapping[str, StageStatus], records: Mapping[str, Evidence], parts: _Parts
 ) -> dict[str, Any]:
-    config = trial.config
-    row: dict[str, Any] = {
-        "sweep": sweep,
-        "trial": trial.id,
-        "label": cost.label(config),
-        "status": trial_state(trial, statuses).value,
-        "encoder": cost.encoder_name(config),
-        "decoder": cost.decoder_name(config),
-        "bottleneck": config.tokenizer.bottleneck.kind,
-        "layout": cost.layout(config),
-        **trial.sizes,
-    }
+    first, config = parts.of(trial)
+    row = {**first, "trial": trial.id, "status": trial_state(trial, statuses).value}
     spent: defaultdict[str, float] = defaultdict(float)
     for stage in trial.stages:
         record = records.get(stage.key)
@@ -148,11 +170,12 @@ def _row(
         for stage in trial.stages:
             if stage.kind == kind and stage.key in records and artifact in records[stage.key].artifacts:
                 row[column] = f"stages/{stage.key}/artifacts/{artifact}"
-    return row | flatten(config)
+    return row | config | {"seed": trial.config.seed}
 
 
-def _summary(plan: Plan, store: Store, table: pd.DataFrame, *, command: str, started: float) -> dict[str, Any]:
-    records = [record for stage in plan.stages.values() if (record := store.record(stage)) is not None]
+def _summary(
+    plan: Plan, store: Store, records: Sequence[Evidence], *, command: str, started: float
+) -> dict[str, Any]:  # fmt: skip
     states = Counter(trial_state(trial, plan.statuses).value for trial in plan.trials)
     grouped = failures(plan)
     for group in grouped:
@@ -180,7 +203,7 @@ def _moment(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(seconds))
 
 
-def _stage_rows(plan: Plan, records: Iterable[Record]) -> list[dict[str, Any]]:
+def _stage_rows(plan: Plan, records: Iterable[Evidence]) -> list[dict[str, Any]]:
     spent: defaultdict[tuple[str, str], float] = defaultdict(float)
     for record in records:
         for name in ("wall_seconds", "gpu_seconds"):
@@ -192,7 +215,7 @@ def _stage_rows(plan: Plan, records: Iterable[Record]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _environment(records: list[Record]) -> dict[str, Any]:
+def _environment(records: Iterable[Evidence]) -> dict[str, Any]:
     """Versions, commits, hosts and devices of the records; where they differ, all are named."""
     found: dict[str, dict[str, None]] = {}
     for record in records:

@@ -65,7 +65,7 @@ class StageStatus:
     reason: str | None = None
 
 
-_NEW = StageStatus(StageState.new)
+_NEW, _DONE = StageStatus(StageState.new), StageStatus(StageState.done)
 
 
 class Store:
@@ -150,10 +150,12 @@ class Store:
 
     def status(self, stage: Stage) -> StageStatus:
         """Status of one stage, from its record, then its claim, then the mark of who cancelled it."""
+        if os.path.exists(f"{self.root}/stages/{stage.key}/{RECORD_NAME}"):  # most are done: spare them the listing
+            return _DONE
         folder = self.folder(stage)
         names = _entries(folder.path)
-        if RECORD_NAME in names:
-            return StageStatus(StageState.done)
+        if RECORD_NAME in names:  # a network file system may hold that a file is missing for longer than its listing
+            return _DONE
         found = self._claimed(folder) if claim.FOLDER_NAME in names else _NEW
         if marks.CANCELLED_NAME in names and found.state is not StageState.running:
             mark = marks.cancelled(folder)
@@ -184,13 +186,9 @@ class Store:
 
     def record(self, stage: Stage) -> Record | None:
         """The record of a stage, or None while it is not done; one that belongs elsewhere raises ``StoreError``."""
-        record = read_record(self.folder(stage).path)
-        if record is not None and (record.kind, record.id) != (stage.kind, stage.id):
-            raise StoreError(
-                "a record belongs to another stage", where=str(self.folder(stage).path / RECORD_NAME),
-                given=f"{record.kind}/{record.id}", allowed=stage.key,
-            )  # fmt: skip
-        return record
+        folder = self.folder(stage)
+        record = read_record(folder.path)
+        return None if record is None else of_stage(record, stage, where=str(folder.record))
 
     def keep_crash(self, stage: Stage, attempt: int, reason: str) -> None:
         """Keep why the process of an attempt vanished; the attempt itself could not."""
@@ -218,6 +216,14 @@ class Store:
             return min(path.stat().st_mtime for path in made) >= max(path.stat().st_mtime for path in records)
         except (OSError, UnicodeDecodeError):
             return False
+
+
+def of_stage(record: Record, stage: Stage, *, where: str) -> Record:
+    """A record that was read at ``where``; raises ``StoreError`` when it is not that stage's."""
+    if (record.kind, record.id) != (stage.kind, stage.id):
+        raise StoreError("a record belongs to another stage", where=where, given=f"{record.kind}/{record.id}",
+                         allowed=stage.key)  # fmt: skip
+    return record
 
 
 def trial_rows(trials: Iterable[Trial]) -> list[dict[str, Any]]:

@@ -153,6 +153,11 @@ def read_record(folder: Path) -> Record | None:
         text = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+    return parse_record(text, where=str(path))
+
+
+def parse_record(text: bytes, *, where: str) -> Record:
+    """The record that a file holds; ``where`` names the file in the ``StoreError`` that a damaged one raises."""
     try:
         fields = json.loads(text)
         record = Record(**fields)
@@ -162,12 +167,12 @@ def read_record(folder: Path) -> Record | None:
                 raise TypeError(f"{name} is no {expected.__name__}")
     except (ValueError, TypeError) as error:
         raise StoreError(
-            "a record is damaged", where=str(path), given=str(error),
+            "a record is damaged", where=where, given=str(error),
             allowed="remove the file to have the stage run again",
         ) from error  # fmt: skip
     if record.schema > SCHEMA:
         raise StoreError(
-            "a record was written by a newer tokscale", where=str(path), given=f"schema {record.schema}",
+            "a record was written by a newer tokscale", where=where, given=f"schema {record.schema}",
             allowed=f"schema {SCHEMA} or less",
         )  # fmt: skip
     return record
