@@ -33,6 +33,18 @@ def seed_for(purpose: str, *parts: int) -> int:
     return state >> 1  # torch takes signed 64 bits
 
 
+def seed_device(seed: int, device: torch.device) -> None:
+    """Seed what draws numbers on a device when it is given no generator.
+
+    ``torch.manual_seed`` seeds every kind of device that there may be, and writes down the stack for each that was not
+    used yet: on a processor that is a tenth of a small model's step.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 class Draws:
     """The numbers of one step, for consecutive images of the global batch from place ``first`` on.
 

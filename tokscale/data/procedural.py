@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Hashable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,41 @@ from tokscale.data.images import Batch, ImageSet, Split, as_batch
 from tokscale.data.moving_leaves import clips
 
 _PIXELS_AT_ONCE = 1 << 18
+_KEPT_BYTES = 64 << 20
+
+
+class RenderedBlocks:
+    """Blocks of pictures that this process rendered, for whoever asks for the same again: a worker trains the trials of
+    a sweep one after another, and most see the same images, whose rendering takes a third of a small tokenizer's step.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes, self.bytes = most_bytes, 0
+        self._kept: dict[Hashable, Batch] = {}
+
+    def find(self, key: Hashable) -> Batch | None:
+        """A block that is kept."""
+        return self._kept.get(key)
+
+    def keep(self, key: Hashable, block: Batch, needed: Container[Hashable]) -> bool:
+        """Keep a block if there is room, for which those make way, oldest first, that are not ``needed``.
+
+        Whoever passes through more than there is room for thus keeps the beginning, and finds it the next time.
+        """
+        size = sum(part.nbytes for part in block)
+        for old in [old for old in self._kept if old not in needed]:
+            if self.bytes + size <= self.most_bytes:
+                break
+            self.bytes -= sum(part.nbytes for part in self._kept.pop(old))
+        if self.bytes + size > self.most_bytes:
+            return False
+        self._kept[key] = block
+        self.bytes += size
+        return True
+
+
+rendered_here = RenderedBlocks(_KEPT_BYTES)
+"""the blocks of this process"""
 
 
 class ProceduralImages(ImageSet):
@@ -29,7 +64,9 @@ class ProceduralImages(ImageSet):
         self.num_classes = config.classes
         self.class_names = [style.name for style in STYLES[: config.classes]]
         self.size = config.validation_images if split == "validation" else None
-        self._blocks: dict[int, Batch] = {}
+        self._blocks: dict[int, Batch] = {}  # the newest two
+        self._used: set[Hashable] = set()  # of the blocks that the process keeps
+        self._name = f"{split} {config.model_dump_json()}"
 
     @property
     def reference(self) -> str:
@@ -61,8 +98,18 @@ class ProceduralImages(ImageSet):
         if number not in self._blocks:
             for old in list(self._blocks)[:-1]:
                 del self._blocks[old]
-            self._blocks[number] = self._rendered(np.arange(number * size, (number + 1) * size))
+            self._blocks[number] = self._kept_or_rendered(number, size)
         return self._blocks[number]
+
+    def _kept_or_rendered(self, number: int, size: int) -> Batch:
+        key = (self._name, number, size)
+        block = rendered_here.find(key)
+        if block is None:
+            block = self._rendered(np.arange(number * size, (number + 1) * size))
+            if not rendered_here.keep(key, block, self._used):
+                return block
+        self._used.add(key)
+        return block
 
 
 class ProceduralVideos(ProceduralImages):

@@ -45,10 +45,13 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, rotation: Tensor | None) -> Tensor:
         """(b, n, e) -> (b, n, e)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, heads, head_dim)
-        queries, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind()
-        if rotation is not None:
-            queries, keys = rotate(queries, rotation), rotate(keys, rotation)
-        mixed = F.scaled_dot_product_attention(queries, keys, values)
+        if rotation is None:
+            queries, keys, values = qkv.unbind(2)
+        else:  # queries and keys at once, as they lie: half the operations, and no copies on the way back
+            turned, values = qkv.split((2, 1), dim=2)
+            queries, keys = rotate(turned, rotation[:, :, None, None]).unbind(2)
+            values = values.squeeze(2)
+        mixed = F.scaled_dot_product_attention(*(part.transpose(1, 2) for part in (queries, keys, values)))
         projected: Tensor = self.projection(mixed.transpose(1, 2).flatten(2))
         return projected
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from tokscale.bottlenecks.draws import Draws, seed_for
+from tokscale.bottlenecks.draws import Draws, seed_device, seed_for
 from tokscale.config import OptimizationConfig, TrainingConfig
 from tokscale.data import to_model_range
 from tokscale.errors import DivergedError
@@ -89,8 +89,9 @@ class Task(pl.LightningModule, ABC):
                 group["lr"] = rate
 
     def training_step(self, batch: Part, batch_idx: int) -> None:
-        found: Any = self.optimizers()
-        optimizers = found if isinstance(found, list) else [found]
+        # The optimizers themselves, and below torch's own backward pass: with neither scaler nor closure, Lightning's
+        # ways to both do nothing but call hooks, which takes a twentieth of a small model's step.
+        optimizers = self.trainer.optimizers
         for optimizer in optimizers:
             optimizer.zero_grad()
         self.losses = {}
@@ -99,18 +100,19 @@ class Task(pl.LightningModule, ABC):
         for start in range(0, share, self.micro_batch or share):
             part = _rows(batch, slice(start, start + (self.micro_batch or share)))
             place = self.global_rank * share + start
-            torch.manual_seed(seed_for("training", self.seed, self.step, place))
+            seed_device(seed_for("training", self.seed, self.step, place), self.device)
             losses, watched = self.losses_of(part, Draws(key, place))
             total = torch.stack([loss.float() for loss in losses.values()]).sum()
             weight = _images(part) / share
             self.keep({"loss": total, **losses, **watched}, weight)
             with self._syncing(start + _images(part) == share), self.full_precision():
-                self.manual_backward(total * weight)
+                self._take_back(total if weight == 1 else total * weight)
             self.after_pass(weight)
         with self.full_precision():
             self.finish_step()
             for number, optimizer in enumerate(optimizers):
                 if self.takes_part(number):
+                    self._clip(number, optimizer)
                     optimizer.step()
             self.after_step()
 
@@ -133,15 +135,6 @@ class Task(pl.LightningModule, ABC):
     def pass_size(self, share: int, asked: int | None) -> int:
         """Images of a rank's share that pass at once, when so many may."""
         return min(asked or share, share)
-
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        if is_sharded(parameters):
-            average_whole_gradients(parameters)
-        # Lightning refuses to clip for a fused optimizer under autocast, because of a scaler that bf16 does not need.
-        bound = self.training_config.gradient_clip or float("inf")
-        number = next(place for place, known in enumerate(self.trainer.optimizers) if known is optimizer)
-        self.losses[self.name_of_norm(number)] = clip_gradients(parameters, bound).detach()
 
     def on_train_end(self) -> None:
         # Now, while the ranks that hold the parts are still connected, and their devices are still at work.
@@ -179,7 +172,24 @@ class Task(pl.LightningModule, ABC):
     def keep(self, values: Named, weight: float) -> None:
         """Add the values of a micro-batch, detached, to the means over this rank's share."""
         for name, value in values.items():
-            self.losses[name] = self.losses.get(name, 0.0) + value.detach() * weight
+            known, value = self.losses.get(name), value.detach()
+            weighed = value if weight == 1 else value * weight
+            self.losses[name] = weighed if known is None else known + weighed
+
+    def _take_back(self, loss: Tensor) -> None:
+        """The backward pass; Lightning's where it makes gradients ready to be exchanged."""
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            self.manual_backward(loss)
+        else:
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def _clip(self, number: int, optimizer: torch.optim.Optimizer) -> None:
+        """Bound the norm of an optimizer's gradients, averaged over the ranks, and watch it."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        if is_sharded(parameters):
+            average_whole_gradients(parameters)
+        bound = self.training_config.gradient_clip or float("inf")
+        self.losses[self.name_of_norm(number)] = clip_gradients(parameters, bound).detach()
 
     def _syncing(self, last: bool) -> AbstractContextManager[None]:
         """Gradients are exchanged once a step, in the last backward pass, while that is still going on."""
@@ -189,7 +199,9 @@ class Task(pl.LightningModule, ABC):
         blocked: AbstractContextManager[None] = strategy.block_backward_sync()
         return blocked
 
-    def full_precision(self) -> torch.autocast:
+    def full_precision(self) -> AbstractContextManager[object]:
+        if not torch.is_autocast_enabled(self.device.type):
+            return nullcontext()
         # The whole step runs under autocast, which is meant for forward passes: it would also round what the backward
         # pass multiplies for the parts that asked for float32.
         return torch.autocast(self.device.type, enabled=False)
@@ -230,6 +242,8 @@ def _images(part: Part) -> int:
 
 
 def _rows(batch: Part, rows: slice) -> Part:
+    if rows.start == 0 and rows.stop >= _images(batch):
+        return batch
     if isinstance(batch, Mapping):
         return {name: tensor[rows] for name, tensor in batch.items()}
     return tuple(tensor[rows] for tensor in batch)

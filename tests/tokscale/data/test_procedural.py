@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tokscale.config import ProceduralData
-from tokscale.data import open_images
+from tokscale.data import open_images, procedural
 from tokscale.data.dead_leaves import render, scenes
+from tokscale.data.procedural import RenderedBlocks
 
 
 def picture(*indices, seed=0, split="train", resolution=32, **keywords):
@@ -113,3 +114,42 @@ def test_statistics_do_not_depend_on_the_place():
     assert np.abs(light.mean(0) - light.mean()).max() < 5 * error
     spread = light.std(0)
     assert np.abs(spread / spread.mean() - 1).max() < 0.1
+
+
+def test_images_that_a_process_keeps_are_those_that_it_would_render(monkeypatch):
+    """Another set of the same images finds them, one of other images does not, and neither changes what is kept."""
+    monkeypatch.setattr(procedural, "rendered_here", RenderedBlocks(1 << 22))
+    rendered = []
+    real = procedural.ProceduralImages._rendered
+    monkeypatch.setattr(procedural.ProceduralImages, "_rendered",
+                        lambda self, indices: (rendered.append(self.split), real(self, indices))[1])  # fmt: skip
+    for _ in range(2):
+        images = open_images(ProceduralData(resolution=32), "train")
+        for start in range(0, 512, 128):
+            found, labels = images.images(range(start, start + 128))
+            assert (found.numpy() == picture(*range(start, start + 128))).all()
+            assert labels.tolist() == [index % 10 for index in range(start, start + 128)]
+            found.zero_()
+    assert rendered == ["train"] * 2
+    for change, split in (({}, "validation"), ({"seed": 1}, "train"), ({"classes": 2}, "train")):
+        config = ProceduralData(resolution=32, **change)
+        found, _ = open_images(config, split).images(range(16))
+        which = scenes(config.seed, split, np.arange(16), config.classes)
+        assert (found.numpy() == render(which, 32)).all()
+    assert len(rendered) == 5
+
+
+def test_kept_blocks_have_a_bound_and_those_in_use_stay():
+    def block(number):
+        return torch.full((100,), number, dtype=torch.uint8), torch.zeros(0)
+
+    kept, used = RenderedBlocks(300), {"old 0", "old 1", "old 2"}
+    assert [kept.keep(f"old {number}", block(number), used) for number in range(4)] == [True, True, True, False]
+    used = {"old 1"}
+    assert [kept.keep(f"new {number}", block(number), {*used, "new 0", "new 1"}) for number in range(3)] == [
+        True, True, False]  # fmt: skip
+    assert [kept.find(key) is not None for key in ("old 0", "old 1", "old 2", "new 0", "new 1")] == [
+        False, True, False, True, True]  # fmt: skip
+    assert kept.bytes == 300
+    assert kept.find("old 1")[0].unique().tolist() == [1]
+    assert not RenderedBlocks(99).keep("large", block(0), ())

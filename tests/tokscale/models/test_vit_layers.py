@@ -104,3 +104,28 @@ def test_linear_layers_start_xavier_uniform_part_by_part():
         assert bound * 0.99 < part.abs().max() <= bound
         assert part.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
     assert layer.bias.count_nonzero() == 0
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_attention_is_the_formula_head_by_head_and_so_are_its_gradients(turned):
+    """Turning queries and keys at once changes no bit of turning each of them."""
+    torch.manual_seed(0)
+    attention, x = Attention(24, 3), torch.randn(2, 5, 24, requires_grad=True)
+    table = rotary_table(torch.arange(5.0)[:, None], 8) if turned else None
+    weights = torch.randn(2, 5, 24)
+    found = []
+    for forward in (lambda: attention(x, table), lambda: _plain_attention(attention, x, table)):
+        attention.zero_grad()
+        x.grad = None
+        mixed = forward()
+        (mixed * weights).sum().backward()
+        found.append([mixed.detach(), x.grad, *(parameter.grad for parameter in attention.parameters())])
+    assert all(torch.equal(ours, plain) for ours, plain in zip(*found, strict=True))
+
+
+def _plain_attention(attention, x, table):
+    queries, keys, values = attention.qkv(x).unflatten(-1, (3, attention.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+    if table is not None:
+        queries, keys = rotate(queries, table), rotate(keys, table)
+    mixed = F.scaled_dot_product_attention(queries, keys, values)
+    return attention.projection(mixed.transpose(1, 2).flatten(2))
