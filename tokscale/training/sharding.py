@@ -111,8 +111,7 @@ def clip_gradients(parameters: Iterable[Tensor], bound: float) -> Tensor:
         dist.all_reduce(squares)
         norm = (norm.square().to(squares.device) + squares).sqrt()
     factor = (bound / (norm + 1e-6)).clamp(max=1.0)
-    if factor.device.type != "cpu" or not factor >= 1:  # to ask a GPU is to wait for it
-        torch._foreach_mul_([*local, *whole], factor)
+    torch._foreach_mul_([*local, *whole], factor)
     return norm
 
 
