@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from analysis.curves import Curve, curve_of
 from analysis.newton import Descend, descent
+from analysis.search import settle
 from analysis.solver import Problem, Solution, solve
 
 Array = npt.NDArray[np.float64]
@@ -53,11 +54,21 @@ def minimise_huber(task: Problem, starts: Array | None = None) -> Solution:
 
 
 def _starts(task: Problem) -> Array:
-    """The law's own starts; before those of a law of breaks, whose minima are many, the optimum of squares."""
+    """The law's own starts; of a law of breaks, whose minima are many, the optimum of squares and the best of those."""
     if task.law.terms is not None:
         return task.starts()
-    squares = solve(replace(task, delta=None)).coordinates
-    return np.concatenate([squares[:, None], task.starts()], axis=1)
+    squares, starts = replace(task, delta=None), task.starts()
+    b, s, p = starts.shape
+    which = np.repeat(np.arange(b), s)
+    settled = settle(squares, starts.reshape(-1, p), which)
+    size = np.abs(task.target[which] - task.model(settled)[0])
+    # With hardly more points than parameters half of the points lie on many a poor curve.
+    chosen = [
+        np.nan_to_num(measure, nan=np.inf).reshape(b, s).argsort(axis=1)[:, :_KEPT]
+        for measure in (np.median(size, axis=1), task.cost(settled, which))
+    ]
+    best = np.take_along_axis(settled.reshape(b, s, p), np.concatenate(chosen, axis=1)[..., None], axis=1)
+    return np.concatenate([solve(squares).coordinates[:, None], best], axis=1)
 
 
 def optima(task: Problem, curve: Curve, descend: Descend, starts: Array) -> tuple[Array, Array]:
@@ -71,7 +82,7 @@ def optima(task: Problem, curve: Curve, descend: Descend, starts: Array) -> tupl
     value = curve.at(starts.reshape(-1, p))[0].reshape(b, -1, task.target.shape[1])
     size = np.abs(task.target[:, None] - value)
     middle = np.nan_to_num(np.median(size, axis=2), nan=np.inf)
-    order = middle.argsort(axis=1)[:, :_KEPT]
+    order = middle.argsort(axis=1)[:, : _KEPT if task.law.terms is not None else 1 + 2 * _KEPT]
     order = np.concatenate([order, order[:, :1]], axis=1)
     first = np.take_along_axis(middle, order, axis=1)
     first[:, -1] = np.inf
