@@ -26,7 +26,7 @@ _SAMPLE = 2_000
 _FEW = 100  # points, that may have a minimum in any corner
 _NEAR = 1e-4  # share of the cost that a step may still gain where curves are compared
 _ALIKE = 0.05  # of the middle residual: curves that differ by less lead to one minimum
-_AWAY = 1e-3  # share of the cost that a step may still gain where a detour turns back
+_AWAY = 1e-3  # share of the cost that a step may still gain where a detour among many points turns back
 _BETTER = 1e-12  # share of the cost by which a minimum is another one
 
 
@@ -49,7 +49,8 @@ def minimise_huber(task: Problem, starts: Array | None = None) -> Solution:
     place = cost.argmin(axis=1)
     best, least = coordinates[rows, place], cost[rows, place]
     if not task.law.linear:
-        best, least = _by_detours(task, descend, descent(task, curve, _AWAY), best, least)
+        away_by = descent(task, curve, _AWAY) if n >= _FEW else descend
+        best, least = _by_detours(task, descend, away_by, best, least)
     return Solution(best, least + task.scatter)
 
 
