@@ -44,30 +44,33 @@ ITERATIONS = 300
 _CELLS = 60_000  # points of all problems at once: their arrays (b, n) stay in the cache
 
 
-def descent(task: Problem, curve: Curve) -> Descend:
+def descent(task: Problem, curve: Curve, settled: float = SETTLED) -> Descend:
     """``minimise`` with the limits and the loss of a problem."""
     limits, delta = task.law.limits(), np.inf if task.delta is None else task.delta
 
     def descend(target: Array, weight: Array, start: Array, first: Array) -> tuple[Array, Array]:
-        return minimise(curve, target, weight, start, limits, delta, first)
+        return minimise(curve, target, weight, start, limits, delta, first, settled)
 
     return descend
 
 
 def minimise(
     curve: Curve, target: Array, weight: Array, start: Array, limits: tuple[Array, Array], delta: float, first: Array,
+    settled: float = SETTLED,
 ) -> tuple[Array, Array]:  # fmt: skip
     """Descend from each start (b, p), within limits (p,), to a minimum: coordinates (b, p) and cost (b,).
 
     Target and weight (b or 1, n); delta may be infinite: least squares; ``first`` (b,) are the thresholds to begin
-    with. Where a start has no finite cost, the cost stays infinite.
+    with. Where a start has no finite cost, the cost stays infinite. A descent ends when a step should gain less than a
+    share ``settled`` of the cost.
     """
     b = len(start)
     coordinates, cost = np.clip(start, *limits), np.full(b, np.inf)
     with np.errstate(all="ignore"):
         for rows in np.array_split(np.arange(b), max(1, b * target.shape[1] // _CELLS)):
             goal, heavy = (np.broadcast_to(array, (b, array.shape[1]))[rows] for array in (target, weight))
-            descent = _Descent(curve, goal, heavy, coordinates[rows], limits, delta, np.maximum(first[rows], delta))
+            descent = _Descent(curve, goal, heavy, coordinates[rows], limits, delta, np.maximum(first[rows], delta),
+                               settled)  # fmt: skip
             for _ in range(ITERATIONS):
                 done = descent.step()
                 if done.any():
@@ -97,14 +100,14 @@ _OF_EACH = ("target", "weight", "at", "threshold", "damping", "exact", "inside",
 
 @dataclass(frozen=True)
 class _Way:
-    """Where to: the step (b, p), what it should gain (b,), whether the curvature (b, p, p) was positive definite (b,),
-    and which coordinates were held (b, p)."""
+    """Where to: the step (b, p), what it should gain (b,), whether the curvature was positive definite (b,), and the
+    curvature (b, p, p) in units (b, p) of its diagonal, which are zero for coordinates that are held."""
 
     move: Array
     gain: Array
     solvable: Mask
-    curvature: Array
-    held: Mask
+    matrix: Array
+    unit: Array
 
 
 class _Descent:
@@ -112,9 +115,9 @@ class _Descent:
 
     def __init__(
         self, curve: Curve, target: Array, weight: Array, start: Array, limits: tuple[Array, Array],
-        delta: float, threshold: Array,
+        delta: float, threshold: Array, settled: float,
     ):  # fmt: skip
-        self.curve, self.limits, self.delta = curve, limits, delta
+        self.curve, self.limits, self.delta, self.settled = curve, limits, delta, settled
         self.target, self.weight, self.at, self.threshold = target, weight, start, threshold
         self.damping = np.full(len(start), FIRST_DAMPING)
         self.exact = np.ones(len(start), dtype=bool)  # steps use the law's second derivatives; else Gauss-Newton
@@ -140,7 +143,7 @@ class _Descent:
             self._lead_back(bent, way, trial, residual, parts, cost)
         better = way.solvable & (cost <= most)
         small = better & (self.damping < FIRST_DAMPING)
-        done = small & (way.gain <= np.where(self.exact, SETTLED, 1e-3 * SETTLED) * self.cost + self.nothing)
+        done = small & (way.gain <= np.where(self.exact, 1.0, 1e-3) * self.settled * self.cost + self.nothing)
         near = better & (way.gain <= STAGE * self.cost + self.nothing)
         self._damp((self.cost - cost) / way.gain, better, way.solvable, near)
         inside = np.abs(self.residual) <= self.threshold[:, None]
@@ -171,8 +174,10 @@ class _Descent:
         diagonal = np.einsum("bpp->bp", curvature)
         held |= (diagonal <= 0) & ~self.exact[:, None]  # a part of the curve that has vanished moves nothing
         gradient = np.where(held, 0.0, gradient)
-        move, solvable = solve_definite(curvature, gradient, held, RIDGE + 1e-2 * self.damping)
-        return _Way(move, np.einsum("bp,bp->b", move, gradient), solvable, curvature, held)
+        matrix, unit = in_units(curvature, held, RIDGE + 1e-2 * self.damping)
+        move, solvable = solve_definite(matrix, gradient * unit)
+        solvable &= ((diagonal > 0) | held).all(axis=1)
+        return _Way(move * unit, np.einsum("bp,bp->b", move * unit, gradient), solvable, matrix, unit)
 
     def _lead_back(self, rows: Rows, way: _Way, trial: Array, residual: Array, parts: Array, cost: Array) -> None:
         """Correct the trials of some rows where that makes them better."""
@@ -180,9 +185,9 @@ class _Descent:
         meant = here - self.curve.along(self.parts[rows], way.move[rows])
         inside = (np.abs(here) <= self.threshold[rows, None]) | self.inside[rows]
         excess = np.where(inside, weight * (residual[rows] - meant), 0.0)
-        pull = np.where(way.held[rows], 0.0, self.curve.slopes(self.parts[rows], excess))
-        back, _ = solve_definite(way.curvature[rows], pull, way.held[rows], RIDGE + 1e-2 * self.damping[rows])
-        corrected = np.clip(trial[rows] + back, *self.limits)
+        pull = way.unit[rows] * self.curve.slopes(self.parts[rows], excess)
+        back = np.linalg.solve(way.matrix[rows], pull[..., None])[..., 0]
+        corrected = np.clip(trial[rows] + way.unit[rows] * back, *self.limits)
         value, new_parts = self.curve.at(corrected)
         new_residual = self.target[rows] - value
         new_cost = loss(new_residual, weight, self.threshold[rows])
@@ -221,21 +226,38 @@ class _Descent:
             setattr(self, name, getattr(self, name)[mask])
 
 
-def solve_definite(matrix: Array, right: Array, held: Mask, ridge: Array) -> tuple[Array, Mask]:
-    """Solve symmetric systems (b, p, p) for right sides (b, p) by elimination; false (b,) where one is not definite.
+def in_units(matrix: Array, held: Mask, ridge: Array) -> tuple[Array, Array]:
+    """Symmetric matrices (b, p, p) in units (b, p) of their diagonals, to which ``ridge`` (b,) is added.
 
-    ``held`` coordinates stay out, and each solution is that of the system in units of its own diagonal, to which
-    ``ridge`` (b,) is added. NumPy's own stops at the first matrix that is not definite.
+    ``held`` coordinates (b, p), and those without a positive diagonal, have the unit 0.
     """
-    p = right.shape[1]
     diagonal = np.einsum("bpp->bp", matrix)
-    fine = ((diagonal > 0) | held).all(axis=1)
     unit = np.where(held | (diagonal <= 0), 0.0, 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0)))
+    matrix = matrix * unit[:, :, None] * unit[:, None, :]
+    rank = np.arange(matrix.shape[1])
+    matrix[:, rank, rank] = (1 + ridge)[:, None]
+    return matrix, unit
+
+
+def solve_definite(matrix: Array, right: Array) -> tuple[Array, Mask]:
+    """Solve symmetric systems (b, p, p) for right sides (b, p); false (b,) where one is not definite.
+
+    NumPy's Cholesky stops at the first matrix that is not definite; then all are solved by elimination.
+    """
+    try:
+        np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        return _eliminated(matrix, right)
+    return np.asarray(np.linalg.solve(matrix, right[..., None])[..., 0]), np.ones(len(right), dtype=bool)
+
+
+def _eliminated(matrix: Array, right: Array) -> tuple[Array, Mask]:
+    p = right.shape[1]
+    fine = np.ones(len(right), dtype=bool)
     # The right side is one more column: rows are eliminated below each pivot, which are the squares of Cholesky's.
     rows = np.empty((p, p + 1, len(right)))
-    rows[:, :p] = (matrix * unit[:, :, None] * unit[:, None, :]).transpose(1, 2, 0)
-    rows[:, p] = (right * unit).T
-    rows[np.arange(p), np.arange(p)] = 1 + ridge
+    rows[:, :p] = matrix.transpose(1, 2, 0)
+    rows[:, p] = right.T
     for j in range(p):
         pivot = rows[j, j]
         definite = pivot > 0.1 * RIDGE
@@ -246,4 +268,4 @@ def solve_definite(matrix: Array, right: Array, held: Mask, ridge: Array) -> tup
     answer = rows[:, p]
     for j in range(p - 1, 0, -1):
         answer[:j] -= rows[:j, j] * answer[j]
-    return answer.T * unit, fine
+    return answer.T, fine

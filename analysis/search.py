@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-_FINISHED = 6  # minima that Newton's method follows to their end
+_FINISHED = 6  # minima that Newton's method follows to their end; twice as many of several breaks
 _FAR = 25  # Gauss-Newton steps from each start
 _NEARLY = 4  # steps after which candidates are settled well enough to be compared
 _REACH = 3.0  # longest step of a logarithm: a part that vanishes does so at leisure
 _ABSENT = 1e-250  # a scale as good as zero, which still has a logarithm
 _SAME = 1e-7  # share of the cost by which two minima differ at least
+_BETTER = 1e-10  # share of the cost by which a minimum replaces another one
 _FLAT = 1e-9  # share of the cost by which a valley is lower than its sides
 _EXACT = 1e-20  # share of the targets' squares below which the points lie on the curve
 _ROUNDS, _DETOURS = 6, 12
@@ -39,10 +40,11 @@ def best_minimum(task: Problem) -> tuple[Array, Array]:
     everyone = np.arange(b)
     starts = settle(task, starts.reshape(-1, p), np.repeat(everyone, s), _NEARLY).reshape(b, s, p)
     ends = _from_afar(task, *_best(task, starts, -(-s // 2), everyone))
-    found, cost = _finished(task, ends.reshape(b, -1, p), _FINISHED, everyone)
+    several_breaks = law.terms is None and len(law.parameters) - len(law.separable) >= _MANY
+    found, cost = _finished(task, ends.reshape(b, -1, p), _FINISHED * (1 + several_breaks), everyone)
     if law.moves is not None:
         _improve(task, found, cost, lambda rows: _by_moves(task, found[rows], rows))
-    if law.terms is None and len(law.parameters) - len(law.separable) >= _MANY:
+    if several_breaks:
         _improve(task, found, cost, lambda rows: _by_detours(task, found[rows], rows, rng))
     return found, cost
 
@@ -100,7 +102,7 @@ def _improve(task: Problem, best: Array, least: Array, elsewhere: Callable[[Rows
         if not len(rows):
             break
         found, cost = _finished(task, candidates, 2, rows)
-        better = cost < least[rows] * (1 - _SAME)
+        better = cost < least[rows] * (1 - _BETTER)
         rows = rows[better]
         best[rows], least[rows] = found[better], cost[better]
 

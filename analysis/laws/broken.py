@@ -21,6 +21,8 @@ _KEPT = {1: 24, 2: 72}
 # Of the span of ln x.
 _WIDTHS = np.geomspace(0.005, 1.0, 6)
 _OUTSIDE = np.array([0.02, 0.1, 0.4])
+_FEW, _SCATTERED = 12, 300  # as many points, and starts that follow no grid
+_PAIRS = (-2.0, 0.0)  # decimal logarithm of the distance of two breaks that make a step, of that of points
 
 
 def broken_law(breaks: int) -> Law:
@@ -108,9 +110,28 @@ def _starts(breaks: int) -> Starts:
         coordinates[..., 2::3] = knot[places] + middle
         coordinates[..., 3::3] = slopes[..., 1:]
         coordinates[..., 4::3] = np.log(width[places])
-        return coordinates
+        if breaks == 1 or len(z) > _FEW:
+            return coordinates
+        return np.append(coordinates, _scattered(z + middle, len(y), breaks), axis=1)
 
     return starts
+
+
+def _scattered(z: Array, b: int, breaks: int) -> Array:
+    """Starts (b, s, p) with breaks and widths at random, and all that is linear left to be settled.
+
+    Several breaks can meet few points in ways that no grid foresees: as a step between two neighbours, or from outside
+    with a steep slope's last trace.
+    """
+    rng = np.random.default_rng(0)
+    coordinates = np.zeros((_SCATTERED, 2 + 3 * breaks))
+    reach = np.ptp(z) * _OUTSIDE[1]
+    coordinates[:, 2::3] = rng.uniform(z.min() - reach, z.max() + reach, (_SCATTERED, breaks))
+    pairs = coordinates[::2]
+    pairs[:, 5::3] = pairs[:, 2:3] + np.ptp(z) / len(z) * 10 ** rng.uniform(*_PAIRS, (len(pairs), breaks - 1))
+    least, most = map(math.log, _SHARPNESS)
+    coordinates[:, 4::3] = rng.uniform(least, most, (_SCATTERED, breaks))
+    return np.broadcast_to(coordinates, (b, *coordinates.shape))
 
 
 def _knots(z: Array, count: int) -> Array:

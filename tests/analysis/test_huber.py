@@ -194,7 +194,10 @@ def test_cholesky_solves_and_knows_what_it_cannot() -> None:
     root = rng.standard_normal((5, 4, 4))
     matrix, right = root @ np.swapaxes(root, 1, 2), rng.standard_normal((5, 4))
     matrix[2] -= 10 * np.eye(4)
-    answer, fine = solve_definite(matrix, right, np.zeros((5, 4), dtype=bool), np.zeros(5))
+    answer, fine = solve_definite(matrix, right)
     assert fine.tolist() == [True, True, False, True, True]
     expected = np.linalg.solve(matrix[fine], right[fine][..., None])[..., 0]
     np.testing.assert_allclose(answer[fine], expected, rtol=1e-8)
+    alone, all_fine = solve_definite(matrix[fine], right[fine])
+    assert all_fine.all()
+    np.testing.assert_allclose(alone, expected, rtol=1e-8)

@@ -169,3 +169,26 @@ def test_degenerate_data_end_cleanly(name: str, columns: int, data: str) -> None
     assert ((found.coordinates >= low) & (found.coordinates <= high)).all()
     total = ((task.target - task.target.mean()) ** 2).sum()
     assert found.cost[0] <= total * (1 + 1e-6) + 1e-20 * (task.target**2).sum()
+
+
+# Two breaks meet eight points as a step between two of them, or from outside of them; a minimum known for each.
+STEPS = (
+    ([1.0169, 3.746, 6.1199, 6.7397, 8.96, 13.1803, 84.4049, 255.777],
+     [0.97801, 0.45163, 0.33673, 0.31287, 0.27198, 0.20942, 0.064619, 0.024709],
+     [-0.0135, 0.5934, 2.7826, -29.726, -2.9957, 2.7946, 30, -2.8324]),
+    ([2.0067, 2.1802, 2.7367, 15.5414, 21.1957, 53.9768, 327.8773, 615.2141],
+     [0.80172, 0.80167, 0.74836, 0.46483, 0.42128, 0.33255, 0.19835, 0.21184],
+     [-14.4692, -29.7224, 0.4821, 30, -2.9957, 6.5102, -30, -2.9957]),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("delta", [None, 0.2])
+@pytest.mark.parametrize(("x", "y", "known"), STEPS)
+def test_steps_between_few_points_are_found(x: list[float], y: list[float], known: list[float], delta: float) -> None:
+    task = problem(law_named("broken_power_2"), np.array([x]), np.array([y]), delta=delta)
+    low, high = task.law.limits()
+    best = optimize.least_squares(
+        lambda at: task.model(at[None])[0][0] - task.target[0], np.clip(known, low + 1e-6, high - 1e-6),
+        lambda at: task.model(at[None])[1][0], bounds=(low, high), x_scale="jac", xtol=1e-12, ftol=1e-12, gtol=1e-12,
+    )  # fmt: skip
+    assert solve(task).cost[0] <= 2 * best.cost * (1 + 1e-9)
