@@ -228,6 +228,8 @@ def _configuration(table: pd.DataFrame, taken: Sequence[str | None]) -> list[str
     known = [name for name, entry in COLUMNS.items() if entry.kind in ("identity", "size") and name not in _PER_RUN]
     dotted = [name for name in map(str, table.columns) if all(part.isidentifier() for part in name.split("."))]
     names = [*known, *(name for name in dotted if "." in name)]
+    if any(name.startswith("generation.") for name in names):
+        names.remove("cfg_scale")  # of several scales it is the one that turned out best, and the config has them all
     return [name for name in names if name in table.columns and name not in taken]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from analysis import questions
 from analysis.questions import Answer, BestSize
 from analysis.questions.settings import varied
-from analysis.report.questions import CONTINUOUS, DISCRETE, rows_of_kind, varying
+from analysis.report.questions import CONTINUOUS, DISCRETE, rows_of_kind, scaled_columns, varying
 from tokscale.errors import TableError
 
 GENERATION = ("gfid", "gfd", "gfdd", "gfvd", "gfcd")
@@ -92,6 +92,8 @@ def _best_sizes(table: pd.DataFrame) -> Iterator[Decision]:
         one = _ask(f"Best {kind} bottleneck", partial(questions.best_bottleneck, rows, y, x))
         best += [answer for answer in one.answers if isinstance(answer, BestSize)]
         yield one
+        for guided in scaled_columns(rows, (y,)):
+            yield _ask(f"Best {kind} bottleneck", partial(questions.best_bottleneck, rows, guided, x))
     if _levels(table, "probe_params") > 1 and any(one.resolved for one in best):
         yield _ask("Best bottleneck and probe size", partial(questions.optimum_shift, best))
 

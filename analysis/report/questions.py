@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -14,6 +14,7 @@ from analysis.points import measured_against
 from analysis.questions.settings import equal_for, needed, varied
 from analysis.shared import counted_once
 from analysis.style import axis_label, is_frechet
+from tokscale.columns import without_scale
 from tokscale.errors import TableError
 
 CONTINUOUS, DISCRETE, ANY = "continuous", "discrete", "all"
@@ -120,7 +121,11 @@ class Answer:
 
 def ask(table: pd.DataFrame, questions: Sequence[Question] | None = None) -> list[Answer]:
     """Every question put to the table; a group that cannot be fitted gets a reason instead of a fit."""
-    asked = (*QUESTIONS, *density_questions(table), *size_questions(table)) if questions is None else questions
+    asked = (
+        (*QUESTIONS, *guided_questions(table), *density_questions(table), *size_questions(table))
+        if questions is None
+        else questions
+    )
     return [_answer(table, question) for question in asked]
 
 
@@ -130,6 +135,17 @@ def density_questions(table: pd.DataFrame) -> list[Question]:
     if DENSITY not in rows or not varying(rows, _EXTENT):
         return []
     return [Question(y, DENSITY, law, CONTINUOUS, "reconstruction") for y, law in _OF_DENSITY]
+
+
+def guided_questions(table: pd.DataFrame) -> list[Question]:
+    """Laws of generation at each scale of guidance, where trials have several; the column without one is the best's."""
+    scaled = scaled_columns(table, [q.y for q in QUESTIONS if q.section == "generation"])
+    return [replace(q, y=name) for q in QUESTIONS for name in scaled if without_scale(name) == q.y]
+
+
+def scaled_columns(table: pd.DataFrame, measures: Sequence[str]) -> list[str]:
+    """The columns of these measures at single scales of guidance, in the order of the table."""
+    return [str(name) for name in table.columns if without_scale(str(name)) in measures and str(name) not in measures]
 
 
 def size_questions(table: pd.DataFrame) -> list[Question]:

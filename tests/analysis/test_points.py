@@ -76,6 +76,20 @@ def test_features_that_some_rows_do_not_name() -> None:
     assert not any("reference" in warning for warning in found.warnings)
 
 
+def test_the_scale_of_guidance_that_turned_out_best_tells_no_configurations_apart() -> None:
+    """Of several scales each seed has its own best one; of a single scale, it is what was asked for."""
+    table = pd.DataFrame({
+        "trial": list("abcdef"), "seed": [0, 1, 2] * 2, "bottleneck_floats": [64] * 3 + [128] * 3,
+        "gfd": [3.0, 3.1, 2.9, 2.0, 2.1, 1.9], "cfg_scale": [1.5, 3.0, 1.5, 3.0, 1.5, 1.5],
+    })  # fmt: skip
+    points = numeric_points(table, ("bottleneck_floats",), "gfd")
+    searched = table.assign(**{"generation.cfg_scales": "1.5, 3.0"})
+    assert len(average_seeds(searched, points, ("bottleneck_floats",), "gfd").y) == 2
+    assert len(average_seeds(table, points, ("bottleneck_floats",), "gfd").y) == 4, "no config says what was asked for"
+    asked = table.assign(**{"generation.cfg_scale": table["cfg_scale"]})
+    assert len(average_seeds(asked, points, ("bottleneck_floats",), "gfd").y) == 4
+
+
 def test_the_variance_of_seeds_is_pooled_within_configurations() -> None:
     """As SciPy's one-way analysis of variance has it: the mean square within groups."""
     table = foreign(seeds=3).query("not (E == 64 and seed == 2)").assign(y=lambda t: t["y"] + 10)

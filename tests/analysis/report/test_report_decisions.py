@@ -14,6 +14,7 @@ import pytest
 from analysis import questions
 from analysis.report.answered import by_heading, listed
 from analysis.report.decisions import Decision, answers_of, decisions, is_resolved, next_parameters
+from analysis.report.questions import ask
 
 # One worker makes the page that all of them read.
 pytestmark = pytest.mark.xdist_group("report-decisions")
@@ -133,3 +134,14 @@ def test_small_tokenizers_are_asked_about_small_amounts() -> None:
     small = table.assign(encoder_params=table["encoder_params"] / 1e3, decoder_params=table["decoder_params"] / 1e3)
     assert next_parameters(table) == 100e6
     assert 1e5 <= next_parameters(small) <= 1e6
+
+
+def test_each_scale_of_guidance_is_asked_for_its_best_bottleneck() -> None:
+    table = trials(known=True).query("bottleneck == 'kl' and encoder == 'S' and decoder == 'B'")
+    table = table.assign(**{"gfid_cfg1.5": table["gfid"], "gfid_cfg3": 30 - table["gfid"]})
+    best = {one.y: one for one in answers_of(decisions(table), questions.BestSize)}
+    assert set(best) == {"gfid", "gfid_cfg1.5", "gfid_cfg3"}
+    assert (best["gfid_cfg1.5"].low, best["gfid_cfg1.5"].high) == (best["gfid"].low, best["gfid"].high)
+    assert not best["gfid_cfg3"].resolved, "it is worst where the other is best"
+    asked = {one.question.y for one in ask(table) if one.measured}
+    assert {"gfid", "gfid_cfg1.5", "gfid_cfg3"} <= asked
