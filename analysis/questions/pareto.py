@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from analysis.questions.answers import Answer, Better, check_level
 from analysis.questions.configurations import chosen
 from analysis.questions.measures import better_of, on_log_scale
 from analysis.questions.noise import Measured, measured, noise_about
+from analysis.questions.settings import settings
 from analysis.table import numeric_points
 
 Array = npt.NDArray[np.float64]
@@ -160,8 +160,15 @@ def _with_noise(found: Measured, size: str | None) -> tuple[Measured, list[str]]
 
 
 def _names(found: Measured) -> list[str]:
-    """What to call the configurations: their label where it tells them apart, else the number of their row."""
+    """What to call the configurations: their label, with a setting where that tells them apart, or their row."""
     for name in ("label", "model", "name"):
-        if name in found.table and Counter(found.table[name].astype(str)).most_common(1)[0][1] == 1:
-            return [str(cell) for cell in found.table[name]]
+        if name not in found.table:
+            continue
+        labels = [str(cell) for cell in found.table[name]]
+        if len(set(labels)) == len(labels):
+            return labels
+        for setting in settings(found.table, (name,)):
+            longer = [f"{label}, {setting} {cell}" for label, cell in zip(labels, found.table[setting], strict=True)]
+            if len(set(longer)) == len(longer):
+                return longer
     return [f"row {index}" for index in found.table.index]

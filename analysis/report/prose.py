@@ -115,11 +115,16 @@ def _range(table: pd.DataFrame, column: str) -> str:
 
 
 def _probing(sweep: Sweep) -> str:
-    if not (sweep.has("ar_loss") or sweep.has("ar_bits_per_image")):
+    autoregressive = sweep.has("ar_loss") or sweep.has("ar_bits_per_image")
+    probes = ["a small autoregressive model (the AR probe)"] * autoregressive
+    probes += ["a diffusion model (the diffusion probe)"] * sweep.has("diffusion_loss")
+    if not probes:
         return "No probe was trained, so nothing is known here about generation."
     sampled = any(sweep.has(c) for c in ("gfid", "gfdd", "gfd", "gis"))
-    generated = "and images were sampled from it" if sampled else "but no generated images were measured"
-    return f"A small autoregressive model (the AR probe) was then trained on each tokenizer's latents, {generated}."
+    were, them = ("was", "it") if len(probes) == 1 else ("were", "them")
+    generated = f"and images were sampled from {them}" if sampled else "but no generated images were measured"
+    what = " and ".join(probes)
+    return f"{what[0].upper()}{what[1:]} {were} then trained on each tokenizer's latents, {generated}."
 
 
 def _duration(sweep: Sweep) -> str:

@@ -41,6 +41,17 @@ def test_far_apart_is_certain() -> None:
     assert found.members[0].y == pytest.approx(20, abs=0.2)
 
 
+def test_a_setting_tells_configurations_of_one_label_apart() -> None:
+    table = trials(3, 0.05, 0, gap=1.0)
+    under = table.assign(**{"probe.kind": np.where(table["label"] == "t1", "diffusion", "autoregressive")})
+    twins = under.assign(label=table["label"].replace("t1", "t0"))
+    names = {member.name for member in pareto_front(twins, "ar_bits_per_image", "psnr").members}
+    assert {"t0, tokenizer.patch 0", "t0, tokenizer.patch 1"} <= names
+    alike = twins.drop(columns="tokenizer.patch")
+    names = {member.name for member in pareto_front(alike, "ar_bits_per_image", "psnr").members}
+    assert {"t0, probe.kind autoregressive", "t0, probe.kind diffusion"} <= names
+
+
 def test_equal_configurations_share_the_chance() -> None:
     """Two configurations of the same true means: each is ahead in both with 1/4, behind in both with 1/4."""
     fronts = [pareto_front(trials(4, 0.2, seed), "ar_bits_per_image", "psnr") for seed in range(20)]

@@ -62,6 +62,17 @@ def test_limits_of_the_rate_and_of_generated_images(tmp_path: Path) -> None:
     assert "(2,048 generated) and compare only at equal numbers" in lines
 
 
+def test_probes_of_both_kinds_are_named(tmp_path: Path) -> None:
+    table = pd.DataFrame([row("kl", s, "S", 10.0 * s, 20.0, gfd=1.0) for s in (2, 4)])
+    both = pd.concat([table, table.assign(ar_bits_per_image=math.nan, diffusion_loss=0.2)])
+    said = what_was_run(sweep_from(tmp_path, both))
+    assert "(the AR probe) and a diffusion model (the diffusion probe) were then trained" in said
+    assert "images were sampled from them" in said
+    alone = what_was_run(sweep_from(tmp_path / "alone", both[both["ar_bits_per_image"].isna()]))
+    assert "A diffusion model (the diffusion probe) was then trained" in alone
+    assert "images were sampled from it" in alone
+
+
 def test_parameters_that_vary_within_a_preset_are_about(tmp_path: Path) -> None:
     rows = [row("kl", s, "S", 10.0 * s, 20.0, decoder_params=4e5 + 1e4 * s) for s in (2, 4)]
     rows += [row("kl", s, "B", 10.0 * s, 20.0) for s in (2, 4)]
