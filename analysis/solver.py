@@ -172,7 +172,15 @@ class Solution:
 
 
 def solve(task: Problem) -> Solution:
-    """The global optimum: QR for linear laws and squares, else the best minimum that the law's own starts lead to."""
+    """The global optimum: QR for linear laws and squares, else the best minimum that the law's own starts lead to.
+
+    Parts of a law that may change places are in their order.
+    """
+    found = _optimum(task)
+    return found if task.law.ordered is None else replace(found, coordinates=task.law.ordered(found.coordinates))
+
+
+def _optimum(task: Problem) -> Solution:
     if task.delta is not None:
         from analysis.huber import minimise_huber  # which itself needs this module
 

@@ -41,8 +41,16 @@ def broken_law(breaks: int) -> Law:
         bounds={**dict.fromkeys(slopes, (-_STEEPEST, _STEEPEST)),
                 **{f"sharpness_{i}": (math.log(_SHARPNESS[0]), math.log(_SHARPNESS[1])) for i in range(1, breaks + 1)}},
         separable=("scale", *slopes),
-        starts=_starts(breaks),
+        starts=_starts(breaks), ordered=_in_order if breaks > 1 else None,
     )  # fmt: skip
+
+
+def _in_order(coordinates: Array) -> Array:
+    """The first break is the one at smaller x, in coordinates (..., p)."""
+    parts = coordinates[..., 2:].reshape(*coordinates.shape[:-1], -1, 3)
+    order = np.argsort(parts[..., 0], axis=-1, kind="stable")
+    sorted_parts = np.take_along_axis(parts, order[..., None], axis=-2)
+    return np.concatenate([coordinates[..., :2], sorted_parts.reshape(*coordinates.shape[:-1], -1)], axis=-1)
 
 
 def _logarithm(coordinates: Array, z: Array) -> tuple[Array, Array]:
@@ -131,7 +139,7 @@ def _scattered(z: Array, b: int, breaks: int) -> Array:
     pairs[:, 5::3] = pairs[:, 2:3] + np.ptp(z) / len(z) * 10 ** rng.uniform(*_PAIRS, (len(pairs), breaks - 1))
     least, most = map(math.log, _SHARPNESS)
     coordinates[:, 4::3] = rng.uniform(least, most, (_SCATTERED, breaks))
-    return np.broadcast_to(coordinates, (b, *coordinates.shape))
+    return np.broadcast_to(_in_order(coordinates), (b, *coordinates.shape))
 
 
 def _knots(z: Array, count: int) -> Array:

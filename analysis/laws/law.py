@@ -72,6 +72,8 @@ class Law:
     moves: Starts | None = None
     """Where else to look, z (k, 1, n) and a minimum (b, p) -> coordinates (b, parts, s, p): lines along which one part
     of the curve moves and the minimum is one point. For laws whose starts cannot try all combinations."""
+    ordered: Callable[[Array], Array] | None = None
+    """Coordinates (b, p) with parts that may change places, such as two breaks, in their order: the same curves."""
     turning_point: Callable[[Array], Array] | None = None
     """Coordinates (b, p) -> the z of the curve's extremum (b,), for laws that have one: ln x less the centre."""
     x_columns: int = 1

@@ -192,3 +192,22 @@ def test_steps_between_few_points_are_found(x: list[float], y: list[float], know
         lambda at: task.model(at[None])[1][0], bounds=(low, high), x_scale="jac", xtol=1e-12, ftol=1e-12, gtol=1e-12,
     )  # fmt: skip
     assert solve(task).cost[0] <= 2 * best.cost * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("delta", [None, 1e-3])
+def test_the_first_of_two_breaks_is_the_one_at_smaller_sizes(delta: float | None) -> None:
+    """They may change places and leave the curve as it is: a parameter would be now this break's, now that one's."""
+    law, x = law_named("broken_power_2"), np.geomspace(16, 16e3, 12)[None]
+    truth = dict(zip(law.parameters, (100.0, 0.1, 128.0, 0.6, 0.3, 4096.0, -0.5, 0.3), strict=True))
+    noise = 0.01 * np.random.default_rng(0).standard_normal((30 if delta is None else 3, 12))
+    curve = np.log(law.value(truth, x))
+    for task in ([problem(law, x, np.exp(curve + noise))] if delta is None else
+                 [problem(law, x, np.exp(curve + row)[None], delta=delta) for row in noise]):  # fmt: skip
+        found = solve(task)
+        assert (found.coordinates[:, 2] <= found.coordinates[:, 5]).all()
+        swapped = found.coordinates[:, [0, 1, 5, 6, 7, 2, 3, 4]]
+        assert law.ordered is not None
+        assert (law.ordered(swapped) == found.coordinates).all()
+        np.testing.assert_allclose(task.model(swapped)[0], task.model(found.coordinates)[0], rtol=1e-9)
+        if delta is None:
+            assert np.median(np.exp(found.coordinates[:, [2, 5]]), axis=0) == pytest.approx([128, 4096], rel=0.3)
