@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sweeps.commands import ASKING, RUNS, Cluster, Json, Profile, Runs, Small, Spec, Sweep, profile_stages, say
+from sweeps.commands import ASKING, RUNS, Cluster, Compile, Json, Profile, Runs, Small, Spec, Sweep, say, tell_stages
 
 if TYPE_CHECKING:
     from slurm.profiles import ClusterProfile
@@ -26,6 +26,7 @@ def submit(
     runs: Runs = RUNS,
     small: Small = False,
     profile: Profile = False,
+    compiled: Compile = False,
     as_json: Json = False,
 ) -> None:
     """Submit to a cluster what a sweep wants and nobody has done or has in hand; safe to repeat at any time."""
@@ -36,7 +37,7 @@ def submit(
     from sweeps.store import Store
     from sweeps.submission import submit as hand_in
 
-    profile_stages(profile)
+    tell_stages(profile=profile, compiled=compiled)
     store, written = Store(runs), load_spec(spec, small=small)[0]
     there = profile_of(written.cluster if cluster is None else cluster)
     with rounds_of(spec, store, there, small=small) as rounds:

@@ -31,16 +31,23 @@ Profile = Annotated[
         "--profile", help="Record some steps of every stage that runs, and leave a page of where its time goes."
     ),
 ]
+Compile = Annotated[
+    bool,
+    typer.Option(
+        "--compile", help="Compile transformer blocks before they are trained: results are equal up to rounding."
+    ),
+]
 RUNS = DEFAULT_RUNS
 ASKING = "waiting for the cluster to answer, half a minute at most ..."
 
 
-def profile_stages(wanted: bool) -> None:
-    """Have the stages that are started from here profile themselves: jobs inherit the variable."""
-    from tokscale.stage import PROFILE_VARIABLE
+def tell_stages(*, profile: bool, compiled: bool) -> None:
+    """Have the stages that are started from here profile themselves, or compile their blocks: jobs inherit it."""
+    from tokscale.stage import COMPILE_VARIABLE, PROFILE_VARIABLE
 
-    if wanted:
-        os.environ[PROFILE_VARIABLE] = "1"
+    for variable, wanted in ((PROFILE_VARIABLE, profile), (COMPILE_VARIABLE, compiled)):
+        if wanted:
+            os.environ[variable] = "1"
 
 
 def say(words: str) -> None:
@@ -55,12 +62,12 @@ def quickstart(runs: Runs = RUNS, workers: Workers = None) -> None:
 
 def run(
     spec: Spec, runs: Runs = RUNS, workers: Workers = None, cluster: Cluster = None, small: Small = False,
-    profile: Profile = False,
+    profile: Profile = False, compiled: Compile = False,
 ) -> None:  # fmt: skip
     """Plan a sweep, run what is missing, here or on a cluster, collect the results and write the report."""
     from sweeps.spec import load_spec
 
-    profile_stages(profile)
+    tell_stages(profile=profile, compiled=compiled)
     name = load_spec(spec, small=small)[0].cluster if cluster is None else cluster
     command = f"tokscale run {spec}" + " --small" * small
     if name is None or name == "local":

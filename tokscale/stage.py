@@ -28,6 +28,8 @@ KINDS = ("teacher", "tokenizer", "decoder_finetune", "reconstruction", "latents"
 _SECTION_NAMES = tuple(TrialConfig.model_fields)
 PROFILE_VARIABLE = "TOKSCALE_PROFILE"
 """environment variable by which jobs hear that they are to profile themselves"""
+COMPILE_VARIABLE = "TOKSCALE_COMPILE"
+"""environment variable by which jobs hear that they are to compile the blocks that they train"""
 ID_LENGTH = 16  # hex digits: 64 bits, a collision among 10^6 stages has a chance of 3 in 10^8
 
 

@@ -10,9 +10,9 @@ from tokscale import front
 
 SURFACE = {
     "quickstart": "--runs --workers",
-    "run": "spec --runs --workers --cluster --small --profile",
+    "run": "spec --runs --workers --cluster --small --profile --compile",
     "plan": "spec --cluster --runs --small --json",
-    "submit": "spec --cluster --dry-run --runs --small --profile --json",
+    "submit": "spec --cluster --dry-run --runs --small --profile --compile --json",
     "status": "sweep --runs --watch -w --json",
     "logs": "sweep trial --kind --rank --lines -n --follow -f --runs",
     "cancel": "sweep trial --where --runs",

@@ -161,6 +161,8 @@ def _attempt(folder: StageFolder, held: claim.Claim, runtime: Runtime, team: Tea
     with watch_signals() as flag, Meter(folder, held.attempt, team.ranks.world) as meter:
         team.form()
         context = _context(folder, runtime, flag, team, held.attempt, held.check)
+        if runtime.compile and not runtime.shard and folder.kind in TRAINED:
+            context.notes.append("transformer blocks were compiled: training equals that of plain ones up to rounding")
         measures = _profiled(context) if runtime.profile else STAGES[folder.kind](context)
     held.check()  # a process that was away for longer than its lease must not write over its successor's work
     artifacts = {path.name: digest(path) for path in sorted(folder.artifacts.glob("[!.]*")) if path.is_file()}

@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from tokscale.errors import ConfigError, StoppedError
 from tokscale.record import write_atomically
-from tokscale.stage import PROFILE_VARIABLE, StageFolder
+from tokscale.stage import COMPILE_VARIABLE, PROFILE_VARIABLE, StageFolder
 from tokscale.training.callbacks import Budget, Progress, StepEnd
 from tokscale.training.checkpoints import FolderCheckpoints, newest_checkpoint
+from tokscale.training.compiling import compile_blocks
 from tokscale.training.profiling import ProfiledSteps, StageProfile
 from tokscale.training.ranks import Ranks
 from tokscale.training.sharding import ShardingStrategy
@@ -33,6 +34,10 @@ from tokscale.training.team import Team
 
 BEGINNING = "begun.json"
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed"]] = {"fp32": "32-true", "bf16": "bf16-mixed"}
+
+
+def _asked(variable: str) -> bool:
+    return os.environ.get(variable, "") not in ("", "0")
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ class Runtime:
     micro_batch: int | None = None  # images of one rank that pass at once; None: its whole share of the batch
     shard: bool = False  # whether ranks share out the transformers' blocks, for a model that fits no single device
     recompute: bool = False  # whether the activations of a tokenizer's blocks are made again in the backward pass
-    profile: bool = field(default_factory=lambda: os.environ.get(PROFILE_VARIABLE, "") not in ("", "0"))
+    compile: bool = field(default_factory=lambda: _asked(COMPILE_VARIABLE))
+    """whether transformer blocks are compiled, where ranks do not share them out"""
+    profile: bool = field(default_factory=lambda: _asked(PROFILE_VARIABLE))
     """whether a few steps are recorded by a profiler; jobs inherit the variable from who starts them"""
 
     @property
@@ -113,6 +120,8 @@ def train(
     start = _step_of(checkpoint)
     setting.begin(start * config.batch_size, task.micro_batch)
     if start < config.steps:
+        if setting.runtime.compile and not setting.runtime.shard:
+            compile_blocks(task, setting.runtime.device)
         trainer = _trainer(task, setting, watchers)
         loader = _loader(batches_from(start), setting.runtime)
         with warnings.catch_warnings():
