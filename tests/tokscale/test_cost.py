@@ -159,21 +159,6 @@ def test_bottleneck_sizes_are_those_of_vitok_and_of_the_code_lengths():
     assert (fsq["codebook_size"], fsq["bottleneck_bits"], fsq["bottleneck_channels"]) == (256, 256 * 8.0, 3)
 
 
-@pytest.mark.parametrize(
-    ("tokenizer", "resolution", "expected"),
-    [
-        (vit(), 256, "S-B/16 n256 kl16"),
-        (vit("B", "L", 16, VQ), 256, "B-L/16 n256 vq16384x8"),
-        (vit("nano", "nano", 4, FSQBottleneck(kind="fsq", levels=(8, 8, 5))), 32, "nano-nano/4 n64 fsq8.8.5"),
-        (vit({"width": 96, "depth": 5, "heads": 3}, "pico", 8), 32, "96x5x3-pico/8 n16 kl16"),
-    ],
-)
-def test_labels(tokenizer, resolution, expected):
-    trial = TrialConfig(data=ProceduralData(resolution=resolution), tokenizer=tokenizer)
-    assert cost.label(trial) == expected
-    assert expected.startswith(f"{cost.encoder_name(trial)}-{cost.decoder_name(trial)}/")
-
-
 def test_sizes_of_a_trial_are_columns_and_follow_from_its_config():
     training = TrainingConfig(images=1000, batch_size=64)
     trial = TrialConfig(tokenizer=vit("nano", "nano", 4, VQ), training=training)
