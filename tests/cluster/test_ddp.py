@@ -6,16 +6,16 @@ from safetensors.torch import load_file
 from slurm.executor import Job, JobState, Resources
 from sweeps.planning import make_plan
 from tests.cluster.chore_book import finish
-from tests.cluster.sweep_desk import SPEC, Desk, lasting
+from tests.cluster.sweep_desk import SHORT, Desk, lasting
 
 pytestmark = pytest.mark.xdist_group("slurm")
-SHORT = SPEC.replace("images: 4000", "images: 320").replace(
+WITH_CODES = SHORT.replace(
     "{kind: fsq, levels: [4, 4]}", "{kind: vq, codebook_size: 32, code_dim: 4, revive_after: 10}"
 )
 
 
 def test_two_nodes_give_the_result_of_one_process(lab, open_executor, tmp_path):
-    alone, spread = (Desk.make(tmp_path / name, lab, SHORT) for name in ("alone", "spread"))
+    alone, spread = (Desk.make(tmp_path / name, lab, WITH_CODES) for name in ("alone", "spread"))
     alone.run_undisturbed()
     stages = [stage for stage in make_plan(spread.spec, spread.store).stages.values() if stage.kind == "tokenizer"]
     executor = open_executor(setup=("export OMP_NUM_THREADS=1",))

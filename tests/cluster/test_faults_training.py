@@ -5,10 +5,9 @@ import json
 import pytest
 
 from tests.cluster.chore_book import eventually
-from tests.cluster.sweep_desk import CLUSTER, SPEC, Desk
+from tests.cluster.sweep_desk import CLUSTER, SHORT, Desk
 
 pytestmark = pytest.mark.xdist_group("slurm")
-SHORT = SPEC.replace("images: 4000", "images: 320")
 
 
 def attempts(desk, key):

@@ -10,11 +10,10 @@ import pytest
 from sweeps.planning import make_plan
 from sweeps.store import StageState
 from sweeps.watching import observe
-from tests.cluster.sweep_desk import CLUSTER, SPEC, Desk
+from tests.cluster.sweep_desk import CLUSTER, SHORT, SPEC, Desk
 
 pytestmark = pytest.mark.xdist_group("slurm")
 MANY = SPEC + "  seed: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]\n"
-SHORT = SPEC.replace("images: 4000", "images: 320")
 
 
 def put_before(desk, folder, program, script):
