@@ -39,23 +39,23 @@ _GENERATED = {"gfid": ("gFID_cfg1.5", 1.0), "gfid_cfg1.5": ("gFID_cfg1.5", 1.0),
 
 
 def _vitok(table: str, words: str, rows: tuple[str, str], columns: Mapping[str, tuple[str, float]]) -> Overlay:
-    return Overlay(table, f"ViTok {words})", rows, dict(columns), "inception-torchvision")
+    return Overlay(table, f"ViTok {words}", rows, dict(columns), "inception-torchvision")
 
 
 OVERLAYS: dict[str, tuple[Overlay, ...]] = {
     "vitok": (
-        _vitok("vitok_fig2_bottleneck_256p", "S-B, 256 px ImageNet (arXiv:2501.09755, Fig. 2", ("dataset", "imagenet"),
+        _vitok("vitok_fig2_bottleneck_256p", "S-B, 256 px ImageNet (arXiv:2501.09755, Fig. 2)", ("dataset", "imagenet"),
                _SHAPES),
-        _vitok("vitok_fig6to9_encoder_decoder_sweep", "E = 4096, 256 px ImageNet (arXiv:2501.09755, Figs. 6 to 9",
+        _vitok("vitok_fig6to9_encoder_decoder_sweep", "E = 4096, 256 px ImageNet (arXiv:2501.09755, Figs. 6 to 9)",
                ("model", "ViTok"), {**_SIZES, **_QUALITY, **_GENERATED}),
-        _vitok("vitok_fig5_generation_vs_E", "S-B and DiT-L, guidance 1.5 or 3 (arXiv:2501.09755, Fig. 5",
+        _vitok("vitok_fig5_generation_vs_E", "S-B and DiT-L, guidance 1.5 or 3 (arXiv:2501.09755, Fig. 5)",
                ("model", "ViTok"), {**_FLOATS, **_GENERATED}),
     ),
     "vitok-latent": (
-        _vitok("vitok_fig19_simple_vs_latent", "patches (arXiv:2501.09755, Fig. 19", ("model", "Simple"), _SHAPES),
-        _vitok("vitok_fig19_simple_vs_latent", "latent tokens (Fig. 19", ("model", "Latent"), _SHAPES),
-        _vitok("vitok_fig20_masking", "patches, masked tails (Fig. 20", ("model", "Mask Simple"), _SHAPES),
-        _vitok("vitok_fig20_masking", "latent tokens, masked tails (Fig. 20", ("model", "Mask Latent"), _SHAPES),
+        _vitok("vitok_fig19_simple_vs_latent", "patches (arXiv:2501.09755, Fig. 19)", ("model", "Simple"), _SHAPES),
+        _vitok("vitok_fig19_simple_vs_latent", "latent tokens (Fig. 19)", ("model", "Latent"), _SHAPES),
+        _vitok("vitok_fig20_masking", "patches, masked tails (Fig. 20)", ("model", "Mask Simple"), _SHAPES),
+        _vitok("vitok_fig20_masking", "latent tokens, masked tails (Fig. 20)", ("model", "Mask Latent"), _SHAPES),
     ),
     "gigatok": tuple(
         Overlay(

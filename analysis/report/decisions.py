@@ -13,7 +13,7 @@ import pandas as pd
 from analysis import questions
 from analysis.questions import Answer, BestSize
 from analysis.questions.settings import varied
-from analysis.report.questions import CONTINUOUS, DISCRETE, rows_of_kind, scaled_columns, varying
+from analysis.report.questions import CONTINUOUS, DISCRETE, GO_ALONG, rows_of_kind, scaled_columns, varying
 from tokscale.errors import TableError
 
 GENERATION = ("gfid", "gfd", "gfdd", "gfvd", "gfcd")
@@ -173,10 +173,10 @@ def _layouts(table: pd.DataFrame) -> Iterator[Decision]:
         return
     sizes = rows.groupby("layout")[rate].nunique()
     if 2 <= (sizes > 1).sum() <= _PAIRS:
-        # What goes along with the layout, such as frames, cannot be held equal.
-        within = [
-            name for name in varying(rows, _EQUAL) if any(varying(one, [name]) for _, one in rows.groupby("layout"))
-        ]
+        # Frames, and the budget that is counted in clips, cannot be held equal where they go along with the layout.
+        layouts = [one for _, one in rows.groupby("layout")]
+        within = [name for name in varying(rows, _EQUAL)
+                  if name not in GO_ALONG or any(varying(one, [name]) for one in layouts)]  # fmt: skip
         yield _ask(
             "Layouts of the bottleneck", partial(questions.rate_distortion, rows, "psnr", rate, "layout", within=within)
         )

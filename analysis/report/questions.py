@@ -96,7 +96,7 @@ SEPARATE = (
     "probe.size.depth",
 )
 _PLANE: tuple[str, ...] = ("dataset", "layout", "data.resolution", "data.frames", "bottleneck")
-_GO_ALONG = ("data.frames", "training.images")
+GO_ALONG = ("data.frames", "training.images")
 """named beside the layout only where it does not tell them"""
 
 
@@ -200,7 +200,7 @@ def _apart(points: pd.DataFrame, separate: Sequence[str]) -> list[str]:
     """The columns that tell curves apart, less what the layout tells already."""
     by = varying(points, separate)
     told = needed(points, by) if "layout" in by else by
-    return [name for name in by if name in told or name not in _GO_ALONG]
+    return [name for name in by if name in told or name not in GO_ALONG]
 
 
 def _held(points: pd.DataFrame, question: Question) -> list[str]:

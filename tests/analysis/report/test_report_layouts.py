@@ -84,6 +84,14 @@ def test_images_alone_are_asked_by_their_floats_as_ever(clips_and_images: pd.Dat
     assert not answers_of(decisions(images), questions.RateDistortion), "one layout leaves nothing to compare"
 
 
+def test_layouts_are_not_compared_across_encoders(clips_and_images: pd.DataFrame) -> None:
+    apart = clips_and_images.assign(encoder=np.where(clips_and_images["layout"] == "patches", "S", "B"))
+    (answer,) = answers_of(decisions(apart), questions.RateDistortion)
+    assert answer.within == ("encoder",)
+    known = {(one.first, one.second): one.difference is not None for one in answer.differences}
+    assert known == {pair: "patches" not in pair for pair in itertools.combinations(CLIPS, 2)}
+
+
 def test_layouts_of_one_extent_compare_by_their_floats() -> None:
     noise = np.random.default_rng(4)
     rows = [
