@@ -21,8 +21,12 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
+import pandas  # noqa: F401 (what a row takes beyond its import is asked)
+
 from sweeps.evidence import KEPT_NAME, evidence
+from sweeps.inspection import open_sweep
 from sweeps.planning import Plan, make_plan
+from sweeps.results import collect
 from sweeps.store import Store
 from tokscale.record import Record, write_record
 
@@ -103,6 +107,7 @@ def measured(spec: Path, runs: Path) -> dict[str, tuple[float, float]]:
     (store.sweep(plan.spec.name) / KEPT_NAME).unlink()
     rows["tokscale results, first time"] = command(*results)
     rows["tokscale results, nothing new"] = command(*results)
+    rows["the same in a process with its imports"] = here(lambda: collect(*open_sweep(str(spec), runs)))
     paths[-1].write_bytes(paths[-1].read_bytes())
     rows["reading the records, one is new"] = here(lambda: evidence(store, plan.spec.name, stages))
     rows["tokscale results, one record is new"] = command(*results)

@@ -103,7 +103,7 @@ def evaluation_batches(image_set: ImageSet, *, batch_size: int, limit: int | Non
 
 def to_model_range(images: Tensor) -> Tensor:
     """From uint8 to float32 in [-1, 1]: 0 becomes -1 and 255 becomes 1."""
-    return images.to(torch.float32) / 127.5 - 1
+    return images.to(torch.float32, copy=True).div_(127.5).sub_(1)
 
 
 def to_uint8(images: Tensor) -> Tensor:

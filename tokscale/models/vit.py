@@ -106,4 +106,4 @@ class VitDecoder(nn.Module):
     def laid_out(self, x: Tensor, grid: Grid) -> Tensor:
         """Tokens (b, n, e) of the tubelets of ``grid``, as they leave the transformer, to images or clips."""
         clips = from_tubelets(self.head(x), self.tubelet, grid if len(grid) == 3 else (1, *grid))
-        return clips[:, :, 0] if len(grid) == 2 and self.tubelet.frames == 1 else clips
+        return clips.squeeze(2) if len(grid) == 2 and self.tubelet.frames == 1 else clips

@@ -83,16 +83,19 @@ class Task(pl.LightningModule, ABC):
         """How the norm of an optimizer's gradients is called in the progress file."""
         return "gradient_norm"
 
-    def on_train_batch_start(self, batch: Part, batch_idx: int) -> None:
-        for optimizer, rate in zip(self.trainer.optimizers, self.learning_rates(), strict=True):
+    def training_step(self, dataloader_iter: Iterator[tuple[Part, int, int]]) -> None:
+        """One step on the loader's next batch, which is taken here: Lightning's own way to the device is a longer one.
+
+        So are its ways to the backward pass and to the optimizers, which with neither scaler nor closure do nothing but
+        call hooks: together they take a tenth of a small model's step.
+        """
+        with self.full_precision():
+            batch = self._moved(next(dataloader_iter)[0])
+        self.before_step()
+        optimizers = self.trainer.optimizers
+        for optimizer, rate in zip(optimizers, self.learning_rates(), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-
-    def training_step(self, batch: Part, batch_idx: int) -> None:
-        # The optimizers themselves, and below torch's own backward pass: with neither scaler nor closure, Lightning's
-        # ways to both do nothing but call hooks, which takes a twentieth of a small model's step.
-        optimizers = self.trainer.optimizers
-        for optimizer in optimizers:
             optimizer.zero_grad()
         self.losses = {}
         share = _images(batch)
@@ -119,6 +122,10 @@ class Task(pl.LightningModule, ABC):
     @abstractmethod
     def losses_of(self, part: Part, draws: Draws) -> tuple[Named, Named]:
         """The losses to add up, means over the images of ``part``, and what else is to be watched."""
+
+    def before_step(self) -> None:
+        """What comes before the first pass of a step."""
+        return
 
     def after_pass(self, weight: float) -> None:
         """What follows each backward pass; ``weight`` is the share that its images have in this rank's step."""
@@ -175,6 +182,14 @@ class Task(pl.LightningModule, ABC):
             known, value = self.losses.get(name), value.detach()
             weighed = value if weight == 1 else value * weight
             self.losses[name] = weighed if known is None else known + weighed
+
+    def _moved(self, batch: Part) -> Part:
+        """A batch on this rank's device; the processor does not wait for the copy."""
+        if self.device.type == "cpu":
+            return batch
+        if isinstance(batch, Mapping):
+            return {name: tensor.to(self.device, non_blocking=True) for name, tensor in batch.items()}
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in batch)
 
     def _take_back(self, loss: Tensor) -> None:
         """The backward pass; Lightning's where it makes gradients ready to be exchanged."""

@@ -15,7 +15,7 @@ from tokscale.stability import Point, signs
 from tokscale.teachers.base import VisionTeacher
 from tokscale.training.reconstruction_task import ReconstructionTask
 from tokscale.training.shortcut import Shortcut
-from tokscale.training.tasks import Named, Part, of_all_ranks
+from tokscale.training.tasks import Named, of_all_ranks
 from tokscale.training_cost import Trained
 
 
@@ -49,8 +49,7 @@ class TokenizerTask(ReconstructionTask):
         for teacher in self._teachers:
             teacher.to(self.device)
 
-    def on_train_batch_start(self, batch: Part, batch_idx: int) -> None:
-        super().on_train_batch_start(batch, batch_idx)
+    def before_step(self) -> None:
         self._indices.clear()
         if self.shortcut is not None:
             self.shortcut.close_after(self.images_seen)

@@ -12,7 +12,8 @@ from tokscale.stages import run
 from tokscale.training.callbacks import Budget
 
 # Layouts differ in the order of sums. Adam makes of the difference, for a gradient near zero, up to a step's length.
-CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+# AdamW lets a weight whose gradient is about nothing go by the gradient's rounding; a step is up to 2e-3.
+CLOSE = {"rtol": 1e-5, "atol": 5e-5}
 CASES = {
     "kl": (0, "tokenizer"),
     "fsq": (1, "tokenizer"),
