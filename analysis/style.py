@@ -9,8 +9,10 @@ its own size: no text is smaller than 6.5 points.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,6 +134,42 @@ class Look:
         turn = index // len(PALETTE)
         place = (index + turn) % len(MARKERS)
         return cls(PALETTE[index % len(PALETTE)], MARKERS[place], LINES[place])
+
+
+_kept: ContextVar[dict[str, int] | None] = ContextVar("_kept", default=None)
+
+
+@contextlib.contextmanager
+def same_looks(figures: Iterable[Sequence[str]]) -> Iterator[None]:
+    """Give groups of one name one look in all figures drawn inside; ``figures`` are the groups of those to come.
+
+    The largest figure's groups come first, so that those of its parts are told apart as well.
+    """
+    token = _kept.set({})
+    try:
+        for labels in sorted(figures, key=len, reverse=True):
+            looks_of(labels)
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def looks_of(labels: Sequence[str]) -> list[Look]:
+    """A look for each group of a figure, by its name: all different, in the palette's order where nothing is kept."""
+    kept = _kept.get()
+    if kept is None or list(labels) == [""]:
+        return [Look.of(place) for place in range(len(labels))]
+    free = (place for place in itertools.count() if place not in {kept[label] for label in labels if label in kept})
+    taken: set[int] = set()
+    places = []
+    for label in labels:
+        place = kept.get(label, -1)
+        if place < 0 or place in taken:
+            place = next(place for place in free if place not in taken)
+        taken.add(place)
+        kept.setdefault(label, place)
+        places.append(place)
+    return [Look.of(place) for place in places]
 
 
 @contextlib.contextmanager

@@ -9,11 +9,15 @@ model, losses, random numbers, clipping and optimizer in a bare loop; it must co
 `plain`: the same model and loss in float32 with a shuffling `DataLoader` over the same images, AdamW as it comes,
 `clip_grad_norm_`, a schedule of `torch.optim`, `.item()` in every step, and an average of the weights parameter by
 parameter; its data set makes each image when it is asked for, or has them all in memory (`in memory`).
+
+The first table is of one thread. The second is of the whole machine, in steps a second: a sweep gives each core a trial
+of its own, with one thread; a plain loop is alone and has as many threads as torch takes.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import platform
 import statistics
@@ -227,8 +231,33 @@ def compare(steps: int, rounds: int, ema: float | None) -> dict[str, list[Times]
     return found
 
 
+def in_a_process(name: str, steps: int, threads: int, together: Any, found: Any) -> None:
+    """Train twice, so that images are rendered and caches warm, the second time when all others begin theirs too."""
+    torch.set_num_threads(threads)
+    config = configured(steps, None)
+    WAYS[name](config, Clock(steps))
+    clock = Clock(steps)
+    together.wait()
+    WAYS[name](config, clock)
+    found.put(clock.per_step[1])
+
+
+def on_all_cores(name: str, steps: int, processes: int, threads: int) -> float:
+    """Steps a second of all processes together."""
+    context = multiprocessing.get_context("spawn")
+    together, found = context.Barrier(processes), context.Queue()
+    started = [context.Process(target=in_a_process, args=(name, steps, threads, together, found))
+               for _ in range(processes)]  # fmt: skip
+    for process in started:
+        process.start()
+    rate = sum(1 / found.get() for _ in started)
+    for process in started:
+        process.join()
+    return rate
+
+
 def main() -> None:
-    """Print a table with date and hardware."""
+    """Print two tables with date and hardware."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--rounds", type=int, default=7)
@@ -246,6 +275,15 @@ def main() -> None:
         for name, (processor, wall) in medians.items():
             print(f"  {name:22} {1000 * processor:6.2f} ms {1000 * wall:6.2f} ms   "
                   f"{processor / medians['tokscale'][0]:.2f}")  # fmt: skip
+    cores = len(os.sched_getaffinity(0))
+    layouts = {"tokscale": (cores, 1), "plain, in memory": (1, cores), "plain": (1, cores)}
+    rates = {name: statistics.median(on_all_cores(name, arguments.steps, *layout) for _ in range(arguments.rounds))
+             for name, layout in layouts.items()}  # fmt: skip
+    print(f"on all {cores} cores")
+    for name, rate in rates.items():
+        processes, threads = layouts[name]
+        print(f"  {name:22} {rate:6.1f} steps a second, {rate / rates['tokscale']:.2f} of tokscale's; processes x "
+              f"threads: {processes} x {threads}")  # fmt: skip
 
 
 if __name__ == "__main__":

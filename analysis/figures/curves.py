@@ -18,7 +18,7 @@ from matplotlib.transforms import blended_transform_factory
 from analysis.figures.legends import name_axes, place_legend, say
 from analysis.figures.series import Series, averaged, finite, missing
 from analysis.figures.ticks import linear_axis, log2_axis, log10_axis, size_axis
-from analysis.style import PUBLISHED_GREY, QUIET, Look
+from analysis.style import PUBLISHED_GREY, QUIET, Look, looks_of
 
 Array = npt.NDArray[np.float64]
 BITS = frozenset({"ar_bits_per_image", "bottleneck_bits"})
@@ -51,7 +51,8 @@ def scaling_curve(
     show them; the legend says how many and why. Prediction bands are drawn for up to two fits, confidence bands for up
     to six.
     """
-    drawn = [(Look.of(i), one, finite(one.points, x, y)) for i, one in enumerate(series)]
+    looks = looks_of([one.label for one in series])
+    drawn = [(look, one, finite(one.points, x, y)) for look, one in zip(looks, series, strict=True)]
     everything = pd.concat([one.points for one in series], ignore_index=True) if series else pd.DataFrame()
     if not any(len(points) for _, _, points in drawn) and not references:
         say(axes, missing(everything, x, y))
@@ -152,9 +153,9 @@ def _band_handles(fits: int, level: float) -> list[tuple[Any, str]]:
 def _draw_excluded(axes: Axes, series: Sequence[Series], x: str, y: str) -> None:
     """Hollow crosses, one legend entry a reason; what a logarithm cannot show lies on the axis, half outside."""
     by_reason: dict[str, list[tuple[str, pd.DataFrame]]] = {}
-    for i, one in enumerate(series):
+    for look, one in zip(looks_of([one.label for one in series]), series, strict=True):
         for why, rows in one.excluded.items():
-            by_reason.setdefault(why, []).append((Look.of(i).color, rows))
+            by_reason.setdefault(why, []).append((look.color, rows))
     for why, parts in by_reason.items():
         count = 0
         for color, rows in parts:

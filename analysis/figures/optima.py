@@ -16,7 +16,7 @@ from matplotlib.transforms import blended_transform_factory
 from analysis.figures.curves import scaling_curve
 from analysis.figures.legends import place_legend, say
 from analysis.figures.series import Series, group_label, value_label
-from analysis.style import QUIET, Look, short
+from analysis.style import QUIET, Look, looks_of, short
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ def optimum(
     series = [Series(one.name, one.points, one.curve, logarithmic=one.logarithmic) for one in valleys[:most]]
     scaling_curve(series, axes, x=x, y=found[0].y, level=level, legend=False)
     left, right = sorted(axes.get_xlim())
-    for place, one in enumerate(valleys[:most]):
+    for place, (one, look) in enumerate(zip(valleys[:most], looks_of([one.label for one in series]), strict=True)):
         if one.best is not None:
-            _draw_best(axes, one.best, Look.of(place), place, left, right)
+            _draw_best(axes, one.best, look, place, left, right)
     axes.set_xlim(left, right)
     if len(valleys) > most:
         axes.plot([], [], " ", label=f"{len(valleys) - most} more not drawn")

@@ -18,7 +18,7 @@ from analysis.figures.labels import along, label_points
 from analysis.figures.legends import name_axes, place_legend, say
 from analysis.figures.series import averaged, better, finite, missing, ratios_matter, split
 from analysis.figures.ticks import linear_axis, log2_axis, log10_axis
-from analysis.style import FAINT, QUIET, Look
+from analysis.style import FAINT, QUIET, Look, looks_of
 
 Array = npt.NDArray[np.float64]
 _NAMED = 40  # more names than these are clutter
@@ -43,12 +43,11 @@ def plane(
         return axes
     best = undominated(points, x, y) if front is None else points[points["on_front"]].sort_values(x)
     draw_front(axes, best, x, y)
-    for index, (name, rows) in enumerate(split(points, by)):
+    groups = split(points, by)
+    for look, (name, rows) in zip(looks_of([name for name, _ in groups]), groups, strict=True):
         if size is not None:
-            _draw_arrows(axes, rows.sort_values(size), x, y, Look.of(index))
-        _draw_family(
-            axes, rows, x, y, Look.of(index), f"{name}: n = {len(rows)}" if name else f"n = {len(rows)}", front
-        )
+            _draw_arrows(axes, rows.sort_values(size), x, y, look)
+        _draw_family(axes, rows, x, y, look, f"{name}: n = {len(rows)}" if name else f"n = {len(rows)}", front)
     raw = draw_seeds(axes, finite(table, x, y), len(points), x, y)
     scale_plane(axes, raw, x, y)
     if label is not None and label in points and len(points) <= _NAMED:

@@ -15,7 +15,7 @@ from analysis.figures.legends import name_axes, place_legend, say
 from analysis.figures.planes import draw_front, draw_seeds, lines_of, scale_plane, undominated
 from analysis.figures.series import averaged, better, finite, missing, split
 from analysis.questions.bjontegaard import lower_hull
-from analysis.style import QUIET, Look
+from analysis.style import QUIET, Look, looks_of
 
 
 def rate_distortion(
@@ -40,8 +40,9 @@ def rate_distortion(
     else:
         draw_front(axes, best, x, y)
     present = [name for name in by if name in points]
-    for index, (name, rows) in enumerate(split(points, present)):
-        _draw_kind(axes, rows.sort_values(x), x, y, Look.of(index), name)
+    groups = split(points, present)
+    for look, (name, rows) in zip(looks_of([name for name, _ in groups]), groups, strict=True):
+        _draw_kind(axes, rows.sort_values(x), x, y, look, name)
     scale_plane(axes, draw_seeds(axes, finite(usable, x, y), len(points), x, y), x, y)
     sizes = best.assign(size=[_size(row) for _, row in best.iterrows()]).drop_duplicates("size")
     label_points(axes, sizes[x], sizes[y], list(sizes["size"]), obstacles=lines_of(points, best, x, y, present, x))

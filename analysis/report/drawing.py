@@ -20,7 +20,7 @@ from analysis.questions import BestSize, IsoFrontier, ParetoFront
 from analysis.report.decisions import Decision, answers_of, measures, scaled_together
 from analysis.report.load import Sweep
 from analysis.report.questions import ANY, CONTINUOUS, DISCRETE, SIZE, Answer, rows_of_kind, varying
-from analysis.style import axis_label, plain
+from analysis.style import axis_label, plain, same_looks
 from tokscale.record import write_atomically
 
 _MOST_CURVES = 40  # trainings of which the losses can be told apart in one panel
@@ -53,17 +53,18 @@ class Drawing:
         ``names`` are published curves to lay under this sweep's own. The overview of the sweep is written beside them.
         """
         drawn: dict[str, list[Drawn]] = {}
-        for answer in answers:
-            q = answer.question
-            if answer.measured and q.kind != ANY and _is_curve(answer):
-                drawn.setdefault(f"{q.section} {q.kind}", []).append(self._curve(answer, names))
-        drawn["best"] = list(self._optima(answers_of(found, BestSize)))
-        drawn["sizes"] = [*self._maps(), *self._frontiers(answers_of(found, IsoFrontier))]
-        drawn["plane"] = [*self._rates(), *self._planes(answers_of(found, ParetoFront))]
-        drawn["training"] = list(self._losses())
-        names_drawn = {one.name for ones in drawn.values() for one in ones}
-        if names_drawn:
-            self._save(figures.overview(self.sweep.table, look=self.look), "overview")
+        curves = [one for one in answers if one.measured and one.question.kind != ANY and _is_curve(one)]
+        with same_looks([[one.label for one in curve.series] for curve in curves]):
+            for curve in curves:
+                section = f"{curve.question.section} {curve.question.kind}"
+                drawn.setdefault(section, []).append(self._curve(curve, names))
+            drawn["best"] = list(self._optima(answers_of(found, BestSize)))
+            drawn["sizes"] = [*self._maps(), *self._frontiers(answers_of(found, IsoFrontier))]
+            drawn["plane"] = [*self._rates(), *self._planes(answers_of(found, ParetoFront))]
+            drawn["training"] = list(self._losses())
+            names_drawn = {one.name for ones in drawn.values() for one in ones}
+            if names_drawn:
+                self._save(figures.overview(self.sweep.table, look=self.look), "overview")
         self._clear(names_drawn | {"overview"})
         return drawn
 

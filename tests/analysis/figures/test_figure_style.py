@@ -22,8 +22,10 @@ from analysis.style import (
     axis_label,
     contrast,
     ink_on,
+    looks_of,
     luminance,
     plain,
+    same_looks,
     short,
     style,
 )
@@ -64,6 +66,21 @@ def test_the_first_groups_are_far_apart_in_lightness() -> None:
     values = [lightness(color) for color in PALETTE[:4]]
     assert all(abs(a - b) > 11 for a, b in itertools.combinations(values, 2))
     assert len(PALETTE) == len(MARKERS) == len(LINES)
+
+
+def test_a_group_keeps_its_look_in_every_figure() -> None:
+    whole, part = ["KL", "VQ", "FSQ"], ["VQ", "FSQ"]
+    assert looks_of(part) == [Look.of(0), Look.of(1)]
+    with same_looks([part, whole]):
+        assert looks_of(whole) == [Look.of(0), Look.of(1), Look.of(2)]
+        assert looks_of(part) == [Look.of(1), Look.of(2)]
+        assert looks_of([""]) == [Look.of(0)]
+        assert looks_of(["FSQ", "LFQ", "VQ"]) == [Look.of(2), Look.of(0), Look.of(1)]
+        # KL and LFQ never stood together before; one of them must give way here
+        assert looks_of(["KL", "LFQ", "FSQ"]) == [Look.of(0), Look.of(1), Look.of(2)]
+        assert looks_of(["KL", "LFQ"]) == [Look.of(0), Look.of(1)]
+        assert looks_of(["x", "x"]) == [Look.of(0), Look.of(1)]
+    assert looks_of(part) == [Look.of(0), Look.of(1)]
 
 
 def test_many_groups_have_looks_of_their_own() -> None:
