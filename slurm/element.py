@@ -193,6 +193,7 @@ def _prepare(element: Element) -> None:
     for name, value in (
         ("OMP_NUM_THREADS", threads),
         ("MKL_NUM_THREADS", threads),
+        ("OMP_WAIT_POLICY", "passive"),  # spinning threads and whatever else runs on a node keep each other waiting
         # On a shared folder, a stale handle in such a cache takes down one rank and hangs the others.
         ("TRITON_CACHE_DIR", str(caches / "triton")),
         ("TORCHINDUCTOR_CACHE_DIR", str(caches / "inductor")),
