@@ -215,6 +215,8 @@ class Allocator:
         if not cost.batch or budget is None or not cost.image_bytes:
             return None
         share = cost.batch // devices
+        if devices == 1 and cost.at_once_bytes(share, layout.image_bytes) <= budget:
+            return None
         fitting = max(1, int((budget - layout.fixed_bytes) / layout.image_bytes))
         passes = math.ceil(share / fitting)
         return None if passes == 1 else math.ceil(share / passes)
@@ -245,7 +247,10 @@ class Allocator:
         if self.on_gpus:
             return None
         images = micro_batch or (cost.batch // devices if cost.batch else 0)
-        needed = layout.fixed_bytes + images * layout.image_bytes if cost.batch else cost.memory_bytes
+        if devices == 1 and micro_batch is None:
+            needed = cost.at_once_bytes(images, layout.image_bytes)
+        else:
+            needed = layout.fixed_bytes + images * layout.image_bytes
         return float(2 ** math.ceil(math.log2(HOST_GB + 1.2 * needed / 2**30))) * per_node
 
 

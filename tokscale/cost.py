@@ -43,10 +43,12 @@ from tokscale.measuring_cost import (
 from tokscale.memory import (
     averaged_bytes,
     checkpointed_bytes,
+    gradient_bytes,
     kept_by_blocks,
     kept_by_probe,
     kept_by_tokenizer,
     probe_mlp_width,
+    rounded_bytes,
     size_of_float,
     spared_by_recomputing,
     trained_bytes,
@@ -117,7 +119,13 @@ def _teacher_stage(trial: TrialConfig) -> StageCost:
     each = size_of_float(training) * kept_by_blocks(teacher.size, vit_mlp_width(teacher.size.width), tokens)
     passes = 3 * training_images(training) + validation_images(trial)
     return StageCost(
-        float(flops * passes), trained_bytes(params, training), each, teacher.batch_size, checkpointed_bytes(params)
+        float(flops * passes),
+        trained_bytes(params, training),
+        each,
+        teacher.batch_size,
+        checkpointed_bytes(params),
+        gradient_bytes=gradient_bytes(params),
+        rounded_bytes=rounded_bytes(params, training),
     )
 
 
@@ -127,7 +135,7 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     trained = kept + losses.trained_params
     size = size_of_float(training)
     each = size * kept_by_tokenizer(trial) + losses.image_bytes(size)
-    each += 3 * 4 * _pixels(trial)  # images, patches, reconstructions
+    each += 3 * 4 * _pixels(trial) + losses.passing_bytes  # images, patches, reconstructions
     averaged = averaged_bytes(kept, training)
     fixed = trained_bytes(trained, training) + averaged + losses.frozen_bytes(size)
     blocks, block = tokenizer_blocks(trial.tokenizer)
@@ -135,7 +143,7 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     recomputed = each - size * spared_by_recomputing(trial)
     shared = trained_bytes(blocks, training) + averaged_bytes(blocks, training)
     return StageCost(flops, fixed, each, training.batch_size, checkpointed_bytes(trained, averaged), shared, 4 * block,
-                     recomputed)  # fmt: skip
+                     recomputed, gradient_bytes(trained), rounded_bytes(trained, training))  # fmt: skip
 
 
 def _watching_flops(trial: TrialConfig) -> float:
@@ -173,7 +181,8 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
     averaged = 4 if isinstance(probe, DiffusionProbe) else 0  # bytes of each weight's average
     return StageCost(flops, fixed + averaged * params, each, probe.training.batch_size,
                      checkpointed_bytes(params, averaged * params),
-                     trained_bytes(blocks, probe.training) + averaged * blocks, 4 * block)  # fmt: skip
+                     trained_bytes(blocks, probe.training) + averaged * blocks, 4 * block, 0,
+                     gradient_bytes(params), rounded_bytes(params, probe.training))  # fmt: skip
 
 
 def _linear_probe_stage(trial: TrialConfig) -> StageCost:

@@ -8,7 +8,9 @@ from tokscale.memory import (
     DECODER,
     averaged_bytes,
     checkpointed_bytes,
+    gradient_bytes,
     kept_by_tokenizer,
+    rounded_bytes,
     size_of_float,
     spared_by_recomputing,
     trained_bytes,
@@ -27,7 +29,7 @@ def finetune_stage_cost(trial: TrialConfig) -> StageCost:
     kept = size * kept_by_tokenizer(trial, DECODER) + losses.image_bytes(size)
     frozen = 4 * (sizes["tokenizer_params"] - decoder) + losses.frozen_bytes(size)
     recomputed = kept - size * spared_by_recomputing(trial, DECODER)
-    pixels = 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
+    pixels = 3 * 4 * 3 * trial.data.resolution**2 + losses.passing_bytes  # images, patches, reconstructions
     blocks, block = half_blocks(trial.tokenizer, trial.tokenizer.decoder)
     return StageCost(
         finetuning_flops(second),
@@ -38,6 +40,8 @@ def finetune_stage_cost(trial: TrialConfig) -> StageCost:
         blocks_bytes=trained_bytes(blocks, training) + averaged_bytes(blocks, training),
         block_bytes=4 * block,
         recomputed_bytes=max(recomputed, encoding) + pixels,
+        gradient_bytes=gradient_bytes(trained),
+        rounded_bytes=rounded_bytes(trained, training),
     )
 
 

@@ -64,6 +64,8 @@ class Compared(NamedTuple):
     """in float32 always: places of a pool's maxima, lengths, differences of maps"""
     copied: int = 0
     """maps in float32, where they were computed in another precision"""
+    passing: int = 0
+    """of the widest moment of that pass, beside all that is kept: gradients by the first level's maps"""
 
 
 class LossCosts(NamedTuple):
@@ -90,6 +92,11 @@ class LossCosts(NamedTuple):
         """Bytes kept of each image, in training with floats of so many bytes."""
         whole = self.compared.whole + (self.compared.copied if size < _WHOLE else 0)
         return size * self.kept + _WHOLE * whole
+
+    @property
+    def passing_bytes(self) -> int:
+        """Bytes that each image takes for a moment, at the beginning of the backward pass."""
+        return _WHOLE * self.compared.passing
 
     def frozen_bytes(self, size: int) -> int:
         """Bytes of frozen weights, and of the rounded copies of those through which gradients pass."""
@@ -162,7 +169,8 @@ def compared(levels: Levels, resolution: int) -> Compared:
         lengths += 2 * cells
         maps += level[-1] * cells
         side //= 2
-    return Compared(rounded, places + lengths + maps, maps) if levels else Compared()
+    passing = 3 * levels[0][-1] * resolution**2 if levels else 0
+    return Compared(rounded, places + lengths + maps, maps, passing) if levels else Compared()
 
 
 def teacher_width(semantic: SemanticLoss) -> int:

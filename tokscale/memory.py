@@ -111,7 +111,17 @@ def widest_half(trial: TrialConfig, images: int) -> int:
 
 def trained_bytes(params: int, training: OptimizationConfig) -> int:
     """Bytes of weights, gradients and AdamW's two moments, and of bf16 copies of the weights under autocast."""
-    return params * (18 if training.precision == "bf16" else 16)
+    return 16 * params + rounded_bytes(params, training)
+
+
+def gradient_bytes(params: int) -> int:
+    """Of ``trained_bytes``, those of gradients."""
+    return 4 * params
+
+
+def rounded_bytes(params: int, training: OptimizationConfig) -> int:
+    """Of ``trained_bytes``, those of bf16 copies of the weights."""
+    return 2 * params if training.precision == "bf16" else 0
 
 
 def averaged_bytes(params: int, training: AveragedTraining) -> int:

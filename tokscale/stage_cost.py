@@ -28,6 +28,10 @@ class StageCost(NamedTuple):
 
     recomputed_bytes: int = 0
     """what ``image_bytes`` become where blocks make their activations again in the backward pass; 0: they cannot"""
+    gradient_bytes: int = 0
+    """of ``fixed_bytes``, those of gradients"""
+    rounded_bytes: int = 0
+    """of ``fixed_bytes``, those of weights as autocast rounds them, which go with the activations"""
     work: str = ""
     """what kind of work it is, where it reaches another rate than its kind of stage usually does"""
 
@@ -39,7 +43,16 @@ class StageCost(NamedTuple):
         """
         return self.fixed_bytes - self.blocks_bytes + -(-self.blocks_bytes // devices) + 3 * self.block_bytes
 
+    def at_once_bytes(self, images: int, image_bytes: int) -> int:
+        """Bytes of a device that is alone and passes all its images at once, each of so many bytes.
+
+        Its gradients come as activations go: it never has all of both. In the second of several passes it does, and so
+        it does where the buffers in which devices exchange gradients stay.
+        """
+        lasting = self.fixed_bytes - self.gradient_bytes - self.rounded_bytes
+        return lasting + max(self.gradient_bytes, self.rounded_bytes + images * image_bytes)
+
     @property
     def memory_bytes(self) -> int:
         """Bytes for the whole batch at once on one device."""
-        return self.fixed_bytes + self.image_bytes * self.batch
+        return self.at_once_bytes(self.batch, self.image_bytes)

@@ -53,25 +53,33 @@ class PerceptualDistance(nn.Module):
             if number:
                 maps = F.max_pool2d(maps, 2)
             for _ in range(length):
-                maps = F.relu(next(layers)(maps))
-            exact = maps.float()
-            # Not the root of a sum of squares: its gradient is no number where a ReLU let nothing through.
-            found.append(exact / (torch.linalg.vector_norm(exact, dim=1, keepdim=True) + _LENGTH))
+                maps = F.relu_(next(layers)(maps))
+            found.append(_unit(maps.float()))
         return found
 
     def between(self, features: list[Tensor], others: list[Tensor]) -> Tensor:
-        """Distance of each pair of images, by their features; (b,)."""
-        parts = [
-            ((one - other).square() * weight[:, None, None]).sum(dim=1).mean(dim=(1, 2))
-            for one, other, weight in zip(features, others, self.channels, strict=True)
-        ]
-        return torch.stack(parts).sum(dim=0)
+        """Distance of each pair of images, by their features; (b,). Both lists are empty afterwards.
+
+        The largest maps come last: those that no gradient needs are gone by then.
+        """
+        parts = []
+        for weight in reversed(self.channels):
+            squares = (features.pop() - others.pop()).square()
+            parts.append(squares.mul_(weight[:, None, None]).sum(dim=1).mean(dim=(1, 2)))
+        return torch.stack(parts[::-1]).sum(dim=0)
 
     def forward(self, images: Tensor, targets: Tensor) -> Tensor:
         """Distance of each image from its target, both (b, 3, h, w) in [-1, 1]; (b,), no gradient to the targets."""
         with torch.no_grad():
             aims = self.features(targets)
         return self.between(self.features(images), aims)
+
+
+def _unit(maps: Tensor) -> Tensor:
+    """Maps (b, c, h, w) scaled to length 1 over channels."""
+    # Not the root of a sum of squares: its gradient is no number where a ReLU let nothing through.
+    scaled: Tensor = maps / (torch.linalg.vector_norm(maps, dim=1, keepdim=True) + _LENGTH)
+    return scaled
 
 
 def lpips(wanted_by: str = "losses.perceptual") -> PerceptualDistance:
