@@ -19,7 +19,7 @@ except (
 ENDINGS = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
 
 _JPEG = b"\xff\xd8\xff"
-_HEADERS = 1 << 16  # bytes; a segment of a JPEG's header has at most so many
+_SCAN, _APPLICATION = 0xDA, 0xE1  # what begins the pixels, and what holds an EXIF block
 
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -79,9 +79,9 @@ def _orientation(image: Image.Image) -> int:
 def _plain_jpeg(data: bytes, enough: int | None) -> NDArray[np.uint8] | None:
     """Decode a grey or colour JPEG by libjpeg-turbo; None leaves it to Pillow, also to say what is wrong with it.
 
-    So does an EXIF block, which may ask for the image to be turned. Its name stands near the beginning or nowhere.
+    So does an EXIF block, which may ask for the image to be turned.
     """
-    if decode_jpeg is None or not data.startswith(_JPEG) or b"Exif" in data[:_HEADERS]:
+    if decode_jpeg is None or not data.startswith(_JPEG) or _may_be_turned(data):
         return None
     try:
         height, width, colours, _ = decode_jpeg_header(data)
@@ -94,6 +94,17 @@ def _plain_jpeg(data: bytes, enough: int | None) -> NDArray[np.uint8] | None:
     except ValueError:
         return None
     return pixels
+
+
+def _may_be_turned(data: bytes) -> bool:
+    """Whether a JPEG has an EXIF block, or a header that says so in an unusual way; by a walk along its segments."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF and data[place + 1] >= 0xC0:
+        kind = data[place + 1]
+        if kind == _SCAN or (kind == _APPLICATION and data.startswith(b"Exif", place + 4)):
+            return kind != _SCAN
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")
+    return True
 
 
 def _reduction(side: int, enough: int | None) -> int:

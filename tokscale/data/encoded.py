@@ -12,7 +12,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from tokscale.data.crops import center_crop, random_crop, random_short_side
 from tokscale.data.decoding import UnreadableImage, decode
@@ -141,11 +140,11 @@ class EncodedImages(ImageSet):
         raise self._nothing()
 
     def decoded(self, file: int, draw: list[float] | None) -> Pixels:
-        """Cropped pixels (h, w, c); raises ``OSError`` or ``UnreadableImage``."""
+        """Cropped pixels (c, h, w); raises ``OSError`` or ``UnreadableImage``."""
         return self._crop(decode(self.read(file), self._enough(draw)), draw)
 
     def _pixels(self, file: int, draw: list[float] | None = None) -> Pixels | None:
-        """Cropped pixels (h, w, c), or None for an image that cannot be read."""
+        """Cropped pixels (c, h, w), or None for an image that cannot be read."""
         return None if self._bad[file] else self._try(file, draw)
 
     def _try(self, file: int, draw: list[float] | None = None) -> Pixels | None:
@@ -165,13 +164,12 @@ class EncodedImages(ImageSet):
 
     def _crop(self, image: Pixels, draw: list[float] | None) -> Pixels:
         if draw is None:
-            return center_crop(Image.fromarray(image), self.resolution)
+            return center_crop(image, self.resolution)
         scale, top, left, side = draw
+        flip = self.transform.flip and side < 0.5
         if self.transform.crop == "random":
-            pixels = random_crop(image, self.resolution, scale, top, left)
-        else:
-            pixels = center_crop(Image.fromarray(image), self.resolution)
-        return pixels[:, ::-1] if self.transform.flip and side < 0.5 else pixels
+            return random_crop(image, self.resolution, scale, top, left, flip)
+        return center_crop(image, self.resolution, flip)
 
     def _skip(self, file: int, reason: str) -> None:
         self._reasons[file] = reason
@@ -182,7 +180,7 @@ class EncodedImages(ImageSet):
     def _collect(self, found: list[tuple[Pixels, int]]) -> Batch:
         images = np.empty((len(found), 3, *self.item_shape), np.uint8)
         for row, (pixels, _) in enumerate(found):
-            images[row] = np.moveaxis(pixels, -1, 0)
+            images[row] = pixels
         return as_batch(images, self.all_labels[[file for _, file in found]])
 
     def _nothing(self) -> DataError:

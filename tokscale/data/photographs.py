@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from tokscale.data.crops import center_crop
@@ -65,8 +66,8 @@ def cut(photograph: Image.Image, size: int, count: int, *words: int) -> list[Ima
         scale, x, y, side = (float(draw[0]) for draw in uniforms(hash64(*words, number)))
         wide = min(int(size * (1 + scale)), width, height)
         left, top = int(x * (width - wide + 1)), int(y * (height - wide + 1))
-        crop = Image.fromarray(center_crop(photograph.crop((left, top, left + wide, top + wide)), size))
-        crops.append(crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if side < 0.5 else crop)
+        square = np.asarray(photograph.crop((left, top, left + wide, top + wide)))
+        crops.append(Image.fromarray(center_crop(square, size, flip=side < 0.5).transpose(1, 2, 0)))
     return crops
 
 

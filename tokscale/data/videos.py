@@ -46,4 +46,4 @@ class FolderVideos(FolderImages):
     def decoded(self, file: int, draw: list[float] | None) -> Pixels:
         place, crop = (None, None) if draw is None else (draw[-1], draw[:-1])
         shown = read_clip(self.path(file), self.frames, self.fps, place)
-        return np.stack([self._crop(frame, crop) for frame in shown])
+        return np.stack([self._crop(frame, crop) for frame in shown], 1)

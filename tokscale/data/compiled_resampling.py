@@ -1,0 +1,265 @@
+"""Halvings, cut and bicubic step of ``resampling`` in one go, compiled by numba: the same levels as Pillow's, sooner.
+
+Only pixels that the kept part of the result depends on are looked at. Each direction has its own order of memory: along
+columns, neighbouring levels of a row go through the processor's vectors side by side; along rows, those of a column do,
+so 32 rows at a time are turned over, eight by eight bytes, as three rounds of swaps in 64-bit words.
+
+numba keeps the machine code where Python keeps its own, in ``__pycache__`` beside this file, or in the user's cache
+folder where that one is read-only (``NUMBA_CACHE_DIR`` overrides both); where no folder can be written, each process
+compiles anew. Importing this module fails without numba; nothing is compiled before the first call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from tokscale.data.resampling import UNIT, Line, Pixels, Places, Weights, axis
+
+Words = NDArray[np.uint64]
+_F = TypeVar("_F", bound=Callable[..., object])
+
+_I, _U = np.int32, np.uint8
+_ONE, _HALF, _UNIT, _THIRD = _I(1), _I(1 << (UNIT - 1)), _I(UNIT), _I(round(2**UNIT / 3))
+_ROWS = 32  # turned over together
+_GROUPS = _ROWS // 8
+_BYTES, _PAIRS, _FOURS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF), np.uint64(0x00000000FFFFFFFF)
+_8, _16, _32 = np.uint64(8), np.uint64(16), np.uint64(32)
+
+
+def _compiled(function: _F) -> _F:
+    """Compiled at the first call and kept on disk where some folder can be written."""
+    try:
+        return cast(_F, numba.njit(function, cache=True, error_model="numpy"))
+    except RuntimeError:
+        return cast(_F, numba.njit(function, error_model="numpy"))
+
+
+def _part(function: _F) -> _F:
+    """Compiled with what calls it."""
+    return cast(_F, numba.njit(function, error_model="numpy"))
+
+
+def by_machine_code(image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> Pixels:
+    """As ``resampling.by_pillow``, level for level."""
+    down, across = axis(image.shape[0], halvings, rows, False), axis(image.shape[1], halvings, columns, flip)
+    lines = np.ascontiguousarray(image).reshape(len(image), -1)
+    above, before = 0, 0
+    for number, (y, x) in enumerate(zip(down.halvings, across.halvings, strict=True)):
+        (top, bottom), (left, right) = down.windows[number + 1], across.windows[number + 1]
+        lines = _halved(
+            lines, above, before, top, bottom, left, right,
+            y.turn, np.array(y.triples, np.int64), x.turn, np.array(x.triples, np.int64),
+        )  # fmt: skip
+        above, before = top, left
+    (top, bottom), (left, right) = down.windows[-1], across.windows[-1]
+    return _bicubic(
+        lines, top - above, bottom - above, 3 * (left - before), 3 * (right - before),
+        down.first, down.weights, across.first, across.weights,
+    )  # fmt: skip
+
+
+@_compiled
+def _halved(
+    lines: Pixels, above: int, before: int, top: int, bottom: int, left: int, right: int,
+    turn_y: int, triples_y: Places, turn_x: int, triples_x: Places,
+) -> Pixels:  # fmt: skip
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of half the image that ``lines`` are a part of.
+
+    Their first row and column are number ``above`` and ``before`` of the image.
+    """
+    begin = 3 * (2 * left + (1 if left >= turn_x else 0) - before)
+    end = 3 * (2 * right - 1 + (1 if right > turn_x else 0) - before)
+    straight = min(max(turn_x, left), right) - left
+    means, out = np.empty(end - begin, np.uint8), np.empty((bottom - top, 3 * (right - left)), np.uint8)
+    for y in range(top, bottom):
+        row = 2 * y + (1 if y >= turn_y else 0) - above
+        three = _among(y, triples_y)
+        a, b, c = lines[row], lines[row + 1], lines[row + (2 if three else 1)]
+        _means(a[begin : end + 3], b[begin : end + 3], c[begin : end + 3], three, means)
+        _every_other(means, straight, out[y - top])
+        for x in triples_x:
+            if left <= x < right:
+                column = 3 * (2 * x + (1 if x >= turn_x else 0) - before)
+                _means_of_three(a[column:], b[column:], c[column:], three, out[y - top, 3 * (x - left) :])
+    return out
+
+
+@_part
+def _among(number: int, numbers: Places) -> bool:
+    found = False
+    for other in numbers:
+        found |= number == other
+    return found
+
+
+@_part
+def _mean(a: np.uint8, b: np.uint8) -> np.uint8:
+    return _U((_I(a) + _I(b) + _ONE) >> _ONE)
+
+
+@_part
+def _third(a: np.uint8, b: np.uint8, c: np.uint8) -> np.uint8:
+    return _U(_I(_I(_I(_I(_I(a) + _I(b)) + _I(c)) * _THIRD) + _HALF) >> _UNIT)
+
+
+@_part
+def _means(a: Pixels, b: Pixels, c: Pixels, three: bool, means: Pixels) -> None:
+    """At each place the mean of two neighbours along the row, and of such means in two or three rows."""
+    if three:
+        for k in range(len(means)):
+            means[k] = _third(_mean(a[k], a[k + 3]), _mean(b[k], b[k + 3]), _mean(c[k], c[k + 3]))
+    else:
+        for k in range(len(means)):
+            means[k] = _mean(_mean(a[k], a[k + 3]), _mean(b[k], b[k + 3]))
+
+
+@_part
+def _means_of_three(a: Pixels, b: Pixels, c: Pixels, three: bool, means: Pixels) -> None:
+    """One pixel that is made from three neighbours along the row, in two or three rows."""
+    for k in range(3):
+        first, second = _third(a[k], a[k + 3], a[k + 6]), _third(b[k], b[k + 3], b[k + 6])
+        means[k] = _third(first, second, _third(c[k], c[k + 3], c[k + 6])) if three else _mean(first, second)
+
+
+@_part
+def _every_other(means: Pixels, straight: int, out: Pixels) -> None:
+    """Every other pixel, from the first on; after so many of them, the next is one further."""
+    for k in range(straight):
+        for c in range(3):
+            out[3 * k + c] = means[6 * k + c]
+    rest, target = means[6 * straight + (3 if straight else 0) :], out[3 * straight :]
+    for k in range(len(target) // 3):
+        for c in range(3):
+            target[3 * k + c] = rest[6 * k + c]
+
+
+@_compiled
+def _bicubic(
+    lines: Pixels, top: int, bottom: int, left: int, right: int,
+    first_y: Places, weights_y: Weights, first_x: Places, weights_x: Weights,
+) -> Pixels:  # fmt: skip
+    """Planes (3, h, w) from a part of the lines, by its first and last rows and bytes."""
+    height = bottom - top
+    taps_x, width = weights_x.shape[1], len(first_x)
+    words, wide = (3 * (first_x.max() + taps_x) + 7) // 8, (width + 7) // 8
+    block = np.zeros((_ROWS, 8 * words), np.uint8)
+    parts, columns = np.empty((_GROUPS, 8, words), np.uint64), np.empty((8 * words, _GROUPS), np.uint64)
+    made, back = np.zeros((3, 8 * wide, _ROWS), np.uint8), np.empty((_GROUPS, 8, wide), np.uint64)
+    tall = max((height + _ROWS - 1) // _ROWS * _ROWS, first_y.max() + weights_y.shape[1])
+    between = np.empty((3, tall, 8 * wide), np.uint8)
+    block_words, made_words = block.view(np.uint64).reshape((_GROUPS, 8, words)), made.view(np.uint64)
+    between_words, levels = between.view(np.uint64), columns.view(np.uint8).reshape(8 * words * _ROWS)
+    for begin in range(0, height, _ROWS):
+        for row in range(min(_ROWS, height - begin)):
+            _copied(lines[top + begin + row][left:right], block[row])
+        for group in range(_GROUPS):
+            _turned(block_words[group], parts[group])
+        _gathered(parts, columns)
+        if taps_x == 6:
+            _along_rows_6(levels, first_x, weights_x, made)
+        else:
+            _along_rows_8(levels, first_x, weights_x, made)
+        for plane in range(3):
+            _scattered(made_words[plane], back)
+            for group in range(_GROUPS):
+                _turned(back[group], between_words[plane, begin + 8 * group : begin + 8 * group + 8])
+    out = np.empty((3, len(first_y), width), np.uint8)
+    for plane in range(3):
+        if weights_y.shape[1] == 6:
+            _along_columns_6(between[plane], first_y, weights_y, out[plane])
+        else:
+            _along_columns_8(between[plane], first_y, weights_y, out[plane])
+    return out
+
+
+@_part
+def _copied(source: Pixels, target: Pixels) -> None:
+    for k in range(min(len(source), len(target))):
+        target[k] = source[k]
+
+
+@_part
+def _turned(rows: Words, columns: Words) -> None:
+    """Eight rows of bytes (8, n) to columns (8, n): byte r of word (i, j) is byte i of word j of row r."""
+    for j in range(rows.shape[1]):
+        a, b, c, d, e, f, g, h = (
+            rows[0, j], rows[1, j], rows[2, j], rows[3, j], rows[4, j], rows[5, j], rows[6, j], rows[7, j]
+        )  # fmt: skip
+        a, e = _swapped(a, e, _32, _FOURS)
+        b, f = _swapped(b, f, _32, _FOURS)
+        c, g = _swapped(c, g, _32, _FOURS)
+        d, h = _swapped(d, h, _32, _FOURS)
+        a, c = _swapped(a, c, _16, _PAIRS)
+        b, d = _swapped(b, d, _16, _PAIRS)
+        e, g = _swapped(e, g, _16, _PAIRS)
+        f, h = _swapped(f, h, _16, _PAIRS)
+        columns[0, j], columns[1, j] = _swapped(a, b, _8, _BYTES)
+        columns[2, j], columns[3, j] = _swapped(c, d, _8, _BYTES)
+        columns[4, j], columns[5, j] = _swapped(e, f, _8, _BYTES)
+        columns[6, j], columns[7, j] = _swapped(g, h, _8, _BYTES)
+
+
+@_part
+def _swapped(low: np.uint64, high: np.uint64, bits: np.uint64, mask: np.uint64) -> tuple[np.uint64, np.uint64]:
+    """The upper parts of ``low`` for the lower parts of ``high``."""
+    moved = ((low >> bits) ^ high) & mask
+    return low ^ (moved << bits), high ^ moved
+
+
+@_part
+def _gathered(parts: Words, columns: Words) -> None:
+    """Groups of columns (4, 8, n) to whole columns (8 n, 4), in the order of the image."""
+    a, b, c, d = parts[0], parts[1], parts[2], parts[3]
+    for j in range(parts.shape[2]):
+        for i in range(8):
+            column = columns[8 * j + i]
+            column[0], column[1], column[2], column[3] = a[i, j], b[i, j], c[i, j], d[i, j]
+
+
+@_part
+def _scattered(columns: Words, parts: Words) -> None:
+    """The reverse of ``_gathered``."""
+    a, b, c, d = parts[0], parts[1], parts[2], parts[3]
+    for j in range(parts.shape[2]):
+        for i in range(8):
+            column = columns[8 * j + i]
+            a[i, j], b[i, j], c[i, j], d[i, j] = column[0], column[1], column[2], column[3]
+
+
+def _along_rows(taps: int) -> Callable[[Pixels, Places, Weights, Pixels], None]:
+    """For so many weights a level: a loop of known length becomes plain code, and all around it vectors."""
+
+    def made(columns: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
+        for x in range(len(first)):
+            for plane in range(3):
+                place = (3 * first[x] + plane) * _ROWS
+                levels, target, weight = columns[place : place + 3 * taps * _ROWS], out[plane, x], weights[x]
+                for row in range(_ROWS):
+                    total = _HALF
+                    for k in range(taps):
+                        total = _I(total + _I(levels[row + 3 * k * _ROWS]) * weight[k])
+                    target[row] = min(max(_I(total >> _UNIT), _I(0)), _I(255))
+
+    return _part(made)
+
+
+def _along_columns(taps: int) -> Callable[[Pixels, Places, Weights, Pixels], None]:
+    def made(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
+        for y in range(len(first)):
+            levels, target, weight = rows[first[y] : first[y] + taps], out[y], weights[y]
+            for x in range(len(target)):
+                total = _HALF
+                for k in range(taps):
+                    total = _I(total + _I(levels[k, x]) * weight[k])
+                target[x] = min(max(_I(total >> _UNIT), _I(0)), _I(255))
+
+    return _part(made)
+
+
+_along_rows_6, _along_rows_8 = _along_rows(6), _along_rows(8)
+_along_columns_6, _along_columns_8 = _along_columns(6), _along_columns(8)
