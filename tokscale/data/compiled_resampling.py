@@ -44,8 +44,8 @@ def _part(function: _F) -> _F:
     return cast(_F, numba.njit(function, error_model="numpy"))
 
 
-def by_machine_code(image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> Pixels:
-    """As ``resampling.by_pillow``, level for level."""
+def by_machine_code(out: Pixels, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> None:
+    """As ``resampling.by_pillow``, level for level; each plane has its rows one after another in memory."""
     down, across = axis(image.shape[0], halvings, rows, False), axis(image.shape[1], halvings, columns, flip)
     lines = np.ascontiguousarray(image).reshape(len(image), -1)
     above, before = 0, 0
@@ -57,8 +57,8 @@ def by_machine_code(image: Pixels, halvings: int, rows: Line, columns: Line, fli
         )  # fmt: skip
         above, before = top, left
     (top, bottom), (left, right) = down.windows[-1], across.windows[-1]
-    return _bicubic(
-        lines, top - above, bottom - above, 3 * (left - before), 3 * (right - before),
+    _bicubic(
+        out[0], out[1], out[2], lines, top - above, bottom - above, 3 * (left - before), 3 * (right - before),
         down.first, down.weights, across.first, across.weights,
     )  # fmt: skip
 
@@ -140,10 +140,10 @@ def _every_other(means: Pixels, straight: int, out: Pixels) -> None:
 
 @_compiled
 def _bicubic(
-    lines: Pixels, top: int, bottom: int, left: int, right: int,
+    red: Pixels, green: Pixels, blue: Pixels, lines: Pixels, top: int, bottom: int, left: int, right: int,
     first_y: Places, weights_y: Weights, first_x: Places, weights_x: Weights,
-) -> Pixels:  # fmt: skip
-    """Planes (3, h, w) from a part of the lines, by its first and last rows and bytes."""
+) -> None:  # fmt: skip
+    """Fill planes (h, w) from a part of the lines, by its first and last rows and bytes."""
     height = bottom - top
     taps_x, width = weights_x.shape[1], len(first_x)
     words, wide = (3 * (first_x.max() + taps_x) + 7) // 8, (width + 7) // 8
@@ -168,13 +168,11 @@ def _bicubic(
             _scattered(made_words[plane], back)
             for group in range(_GROUPS):
                 _turned(back[group], between_words[plane, begin + 8 * group : begin + 8 * group + 8])
-    out = np.empty((3, len(first_y), width), np.uint8)
-    for plane in range(3):
+    for plane, out in enumerate((red, green, blue)):
         if weights_y.shape[1] == 6:
-            _along_columns_6(between[plane], first_y, weights_y, out[plane])
+            _along_columns_6(between[plane], first_y, weights_y, out)
         else:
-            _along_columns_8(between[plane], first_y, weights_y, out[plane])
-    return out
+            _along_columns_8(between[plane], first_y, weights_y, out)
 
 
 @_part

@@ -4,7 +4,7 @@ The short side is brought to the wanted length by halving with a box filter whil
 one bicubic step. Pillow's filters are part of the definition, and all crops keep to them bit by bit. Training brings as
 much of the image to the same scale, but cuts it out first, at whole pixels of the source.
 
-Crops are planes (c, h, w). Where numba is installed (extra ``fast``), compiled code makes them, eight times as fast as
+Crops are planes, and fill some (c, h, w) that are given. Where numba is installed (extra ``fast``), compiled code makes them, eight times as fast as
 Pillow; a process begins with Pillow, as to load or even compile that code pays off only where there is much to crop.
 """
 
@@ -27,25 +27,25 @@ _MAX_PIXELS = 2**27
 _FEW = 2**26  # pixels of images: Pillow resizes so many in the time in which the compiled code is loaded
 
 
-def center_crop(image: Pixels, resolution: int, flip: bool = False) -> Pixels:
-    """The middle square of an RGB image (h, w, 3) after its short side was brought to ``resolution``."""
+def center_crop(out: Pixels, image: Pixels, flip: bool = False) -> None:
+    """The middle square of an RGB image (h, w, 3) after its short side was brought to that of ``out``."""
+    resolution = out.shape[-1]
     halvings = halvings_of(min(image.shape[:2]), resolution)
     sides = image.shape[0] >> halvings, image.shape[1] >> halvings
     rows, columns = (
         Line(0, side, out, (out - resolution) // 2, resolution)
         for side, out in zip(sides, _size(*sides, resolution), strict=True)
     )
-    return _squares.crop(image, halvings, rows, columns, flip)
+    _squares.crop(out, image, halvings, rows, columns, flip)
 
 
-def random_crop(
-    image: Pixels, resolution: int, scale: float, top: float, left: float, flip: bool = False
-) -> Pixels:  # fmt: skip
+def random_crop(out: Pixels, image: Pixels, scale: float, top: float, left: float, flip: bool = False) -> None:
     """A square with a side between 0.8 and 1 of the short side, placed anywhere; the draws are in [0, 1).
 
     An image (h, w, 3) that is smaller than it should be is made larger first, so that it can be cut between its own
     pixels too.
     """
+    resolution = out.shape[-1]
     short_side = random_short_side(resolution, scale)
     halvings = halvings_of(min(image.shape[:2]), short_side)
     sides = image.shape[0] >> halvings, image.shape[1] >> halvings
@@ -61,7 +61,7 @@ def random_crop(
             Line(_place(draw, side, cut), cut, resolution, 0, resolution)
             for side, draw in zip(sides, (top, left), strict=True)
         )
-    return _squares.crop(image, halvings, rows, columns, flip)
+    _squares.crop(out, image, halvings, rows, columns, flip)
 
 
 def random_short_side(resolution: int, scale: float) -> int:
@@ -83,7 +83,7 @@ def _size(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 
 class _Crop(Protocol):
-    def __call__(self, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> Pixels: ...
+    def __call__(self, out: Pixels, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> None: ...
 
 
 class _Squares:
@@ -93,11 +93,11 @@ class _Squares:
         self.few = _FEW
         self.crop: _Crop = self._first if find_spec("numba") else by_pillow
 
-    def _first(self, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> Pixels:
+    def _first(self, out: Pixels, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> None:
         self.few -= image.shape[0] * image.shape[1]
         if self.few < 0:
             self.crop = _compiled() or by_pillow
-        return by_pillow(image, halvings, rows, columns, flip)
+        by_pillow(out, image, halvings, rows, columns, flip)
 
 
 def _compiled() -> _Crop | None:

@@ -91,7 +91,7 @@ class EncodedImages(ImageSet):
     def skipped(self) -> list[Skipped]:
         for file in torch.nonzero(self._bad).flatten().tolist():
             if file not in self._reasons:
-                self._try(file)
+                self._try(self._room(1)[0], file)
                 self._reasons.setdefault(file, "could not be read by a loader worker")
         return self.left_out + [Skipped(self.path(file), self._reasons[file]) for file in sorted(self._reasons)]
 
@@ -102,25 +102,28 @@ class EncodedImages(ImageSet):
         return f"{self.name}-{self.resolution}px-{self.split}-{self.size}-{digest}"
 
     def images(self, indices: Sequence[int]) -> Batch:
-        return self._collect([self._or_next(index) for index in indices])
+        return self._batch(indices, [None] * len(indices))
 
     def augmented_images(self, indices: Sequence[int], draws: Words) -> Batch:
-        numbers = np.stack(uniforms(draws), 1).tolist()
-        return self._collect([self._or_next(index, draw) for index, draw in zip(indices, numbers, strict=True)])
+        return self._batch(indices, np.stack(uniforms(draws), 1).tolist())
 
     def readable_images(self, indices: Sequence[int]) -> Batch:
-        found = [(self._pixels(file), file) for file in self.order[list(indices)].tolist()]
-        return self._collect([(pixels, file) for pixels, file in found if pixels is not None])
+        images, files = self._room(len(indices)), []
+        for file in self.order[list(indices)].tolist():
+            if self._fill(images[len(files)], file):
+                files.append(file)
+        return as_batch(images[: len(files)], self.all_labels[files])
 
     def keep(self, limit: int | None) -> None:
         """Keep the first ``limit`` images. Up to 2048 of them are decoded now, so that only good ones are kept."""
         wanted = self.size if limit is None else min(limit, self.size)
         if wanted <= VERIFIED_AT_ONCE:
             good: list[int] = []
+            room = self._room(1)[0]
             for file in self.order.tolist():
                 if len(good) == wanted:
                     break
-                if self._pixels(file) is not None:
+                if self._fill(room, file):
                     good.append(file)
             self.order = np.array(good, np.int64)
         else:
@@ -129,32 +132,42 @@ class EncodedImages(ImageSet):
         if not self.size:
             raise self._nothing()
 
-    def _or_next(self, index: int, draw: list[float] | None = None) -> tuple[Pixels, int]:
+    def _batch(self, indices: Sequence[int], draws: Sequence[list[float] | None]) -> Batch:
+        images = self._room(len(indices))
+        files = [self._or_next(*given) for given in zip(images, indices, draws, strict=True)]
+        return as_batch(images, self.all_labels[files])
+
+    def _room(self, items: int) -> Pixels:
+        return np.empty((items, 3, *self.item_shape), np.uint8)
+
+    def _or_next(self, room: Pixels, index: int, draw: list[float] | None) -> int:
+        """Fill ``room`` with the item, or with the next that can be read; which file that is of."""
         if not 0 <= index < self.size:
             raise IndexError(f"image {index} of {self.size}")
         for step in range(min(self.size, _MOST_IN_A_ROW)):
             file = int(self.order[(index + step) % self.size])
-            pixels = self._pixels(file, draw)
-            if pixels is not None:
-                return pixels, file
+            if self._fill(room, file, draw):
+                return file
         raise self._nothing()
 
-    def decoded(self, file: int, draw: list[float] | None) -> Pixels:
-        """Cropped pixels (c, h, w); raises ``OSError`` or ``UnreadableImage``."""
-        return self._crop(decode(self.read(file), self._enough(draw)), draw)
+    def decode(self, room: Pixels, file: int, draw: list[float] | None) -> None:
+        """Fill ``room`` with cropped pixels (c, h, w); raises ``OSError`` or ``UnreadableImage``."""
+        self._crop(room, decode(self.read(file), self._enough(draw)), draw)
 
-    def _pixels(self, file: int, draw: list[float] | None = None) -> Pixels | None:
-        """Cropped pixels (c, h, w), or None for an image that cannot be read."""
-        return None if self._bad[file] else self._try(file, draw)
+    def _fill(self, room: Pixels, file: int, draw: list[float] | None = None) -> bool:
+        """Fill ``room`` with cropped pixels; not with those of an image that cannot be read."""
+        return not self._bad[file] and self._try(room, file, draw)
 
-    def _try(self, file: int, draw: list[float] | None = None) -> Pixels | None:
+    def _try(self, room: Pixels, file: int, draw: list[float] | None = None) -> bool:
         try:
-            return self.decoded(file, draw)
+            self.decode(room, file, draw)
         except OSError as error:
             self._skip(file, error.strerror or str(error))
         except UnreadableImage as error:
             self._skip(file, str(error))
-        return None
+        else:
+            return True
+        return False
 
     def _enough(self, draw: list[float] | None) -> int | None:
         """The short side that a crop needs; None where all pixels count, as measuring is defined on them."""
@@ -162,26 +175,20 @@ class EncodedImages(ImageSet):
             return None
         return random_short_side(self.resolution, draw[0])
 
-    def _crop(self, image: Pixels, draw: list[float] | None) -> Pixels:
+    def _crop(self, room: Pixels, image: Pixels, draw: list[float] | None) -> None:
         if draw is None:
-            return center_crop(image, self.resolution)
+            return center_crop(room, image)
         scale, top, left, side = draw
         flip = self.transform.flip and side < 0.5
         if self.transform.crop == "random":
-            return random_crop(image, self.resolution, scale, top, left, flip)
-        return center_crop(image, self.resolution, flip)
+            return random_crop(room, image, scale, top, left, flip)
+        return center_crop(room, image, flip)
 
     def _skip(self, file: int, reason: str) -> None:
         self._reasons[file] = reason
         if not self._bad[file]:
             self._bad[file] = 1
             _log.warning("skipped %s: %s", self.path(file), reason)
-
-    def _collect(self, found: list[tuple[Pixels, int]]) -> Batch:
-        images = np.empty((len(found), 3, *self.item_shape), np.uint8)
-        for row, (pixels, _) in enumerate(found):
-            images[row] = pixels
-        return as_batch(images, self.all_labels[[file for _, file in found]])
 
     def _nothing(self) -> DataError:
         first = self.skipped[0]

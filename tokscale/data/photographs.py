@@ -67,7 +67,9 @@ def cut(photograph: Image.Image, size: int, count: int, *words: int) -> list[Ima
         wide = min(int(size * (1 + scale)), width, height)
         left, top = int(x * (width - wide + 1)), int(y * (height - wide + 1))
         square = np.asarray(photograph.crop((left, top, left + wide, top + wide)))
-        crops.append(Image.fromarray(center_crop(square, size, flip=side < 0.5).transpose(1, 2, 0)))
+        planes = np.empty((3, size, size), np.uint8)
+        center_crop(planes, square, flip=side < 0.5)
+        crops.append(Image.fromarray(planes.transpose(1, 2, 0)))
     return crops
 
 

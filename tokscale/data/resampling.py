@@ -91,15 +91,15 @@ def axis(size: int, halvings: int, line: Line, flip: bool) -> Axis:
     return Axis(tuple(steps), tuple(windows), first - low, weights)
 
 
-def by_pillow(image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> Pixels:
-    """Planes (3, h, w) of the pixels that are kept of an image (h, w, 3), its columns last to first with ``flip``."""
+def by_pillow(out: Pixels, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> None:
+    """Fill planes (3, h, w) with what is kept of an image (h, w, 3), columns last to first with ``flip``."""
     picture = Image.fromarray(image)
     for _ in range(halvings):
         picture = _resized(picture, picture.width // 2, picture.height // 2, Image.Resampling.BOX)
     picture = picture.crop((columns.begin, rows.begin, columns.begin + columns.length, rows.begin + rows.length))
     pixels = np.asarray(_resized(picture, columns.out, rows.out, Image.Resampling.BICUBIC))
     square = pixels[rows.kept : rows.kept + rows.count, columns.kept : columns.kept + columns.count]
-    return np.ascontiguousarray((square[:, ::-1] if flip else square).transpose(2, 0, 1))
+    out[:] = (square[:, ::-1] if flip else square).transpose(2, 0, 1)
 
 
 def _resized(picture: Image.Image, width: int, height: int, filtered: Image.Resampling) -> Image.Image:

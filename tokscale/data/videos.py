@@ -41,9 +41,9 @@ class FolderVideos(FolderImages):
     def augmented_images(self, indices: Sequence[int], draws: Words) -> Batch:
         starts, *_ = uniforms(hash64(draws, _START))
         numbers = np.stack((*uniforms(draws), starts), 1).tolist()
-        return self._collect([self._or_next(index, draw) for index, draw in zip(indices, numbers, strict=True)])
+        return self._batch(indices, numbers)
 
-    def decoded(self, file: int, draw: list[float] | None) -> Pixels:
+    def decode(self, room: Pixels, file: int, draw: list[float] | None) -> None:
         place, crop = (None, None) if draw is None else (draw[-1], draw[:-1])
-        shown = read_clip(self.path(file), self.frames, self.fps, place)
-        return np.stack([self._crop(frame, crop) for frame in shown], 1)
+        for number, frame in enumerate(read_clip(self.path(file), self.frames, self.fps, place)):
+            self._crop(room[:, number], frame, crop)
