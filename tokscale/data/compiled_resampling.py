@@ -46,6 +46,10 @@ def _part(function: _F) -> _F:
 
 def by_machine_code(out: Pixels, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> None:
     """As ``resampling.by_pillow``, level for level; each plane has its rows one after another in memory."""
+    if not halvings and (rows.length, columns.length) == (rows.out, columns.out):
+        lines = np.ascontiguousarray(image).reshape(len(image), -1)
+        _parted(out[0], out[1], out[2], lines, rows.begin + rows.kept, 3 * (columns.begin + columns.kept), flip)
+        return
     down, across = axis(image.shape[0], halvings, rows, False), axis(image.shape[1], halvings, columns, flip)
     lines = np.ascontiguousarray(image).reshape(len(image), -1)
     above, before = 0, 0
@@ -99,12 +103,14 @@ def _among(number: int, numbers: Places) -> bool:
 
 @_part
 def _mean(a: np.uint8, b: np.uint8) -> np.uint8:
-    return _U((_I(a) + _I(b) + _ONE) >> _ONE)
+    mean: np.uint8 = _U((_I(a) + _I(b) + _ONE) >> _ONE)
+    return mean
 
 
 @_part
 def _third(a: np.uint8, b: np.uint8, c: np.uint8) -> np.uint8:
-    return _U(_I(_I(_I(_I(_I(a) + _I(b)) + _I(c)) * _THIRD) + _HALF) >> _UNIT)
+    mean: np.uint8 = _U(_I(_I(_I(_I(_I(a) + _I(b)) + _I(c)) * _THIRD) + _HALF) >> _UNIT)
+    return mean
 
 
 @_part
@@ -136,6 +142,21 @@ def _every_other(means: Pixels, straight: int, out: Pixels) -> None:
     for k in range(len(target) // 3):
         for c in range(3):
             target[3 * k + c] = rest[6 * k + c]
+
+
+@_compiled
+def _parted(red: Pixels, green: Pixels, blue: Pixels, lines: Pixels, top: int, left: int, flip: bool) -> None:
+    """Fill planes with pixels as they are."""
+    width = red.shape[1]
+    for y in range(len(red)):
+        line = lines[top + y][left : left + 3 * width]
+        for plane, out in enumerate((red[y], green[y], blue[y])):
+            if flip:
+                for x in range(width):
+                    out[width - 1 - x] = line[3 * x + plane]
+            else:
+                for x in range(width):
+                    out[x] = line[3 * x + plane]
 
 
 @_compiled

@@ -108,7 +108,8 @@ class EncodedImages(ImageSet):
         return self._batch(indices, np.stack(uniforms(draws), 1).tolist())
 
     def readable_images(self, indices: Sequence[int]) -> Batch:
-        images, files = self._room(len(indices)), []
+        images = self._room(len(indices))
+        files: list[int] = []
         for file in self.order[list(indices)].tolist():
             if self._fill(images[len(files)], file):
                 files.append(file)

@@ -75,6 +75,7 @@ def halvings_of(shorter: int, wanted: int) -> int:
     return count
 
 
+@lru_cache(maxsize=_KEPT)
 def axis(size: int, halvings: int, line: Line, flip: bool) -> Axis:
     """What becomes of a line of ``size`` pixels; kept pixels are made last to first with ``flip``."""
     steps: list[Halving] = []

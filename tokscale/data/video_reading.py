@@ -4,22 +4,32 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from functools import lru_cache
 from itertools import pairwise
 from statistics import median
+from typing import cast
 
 import av
 import numpy as np
+from av.container import InputContainer as Container
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream as Stream
 from numpy.typing import NDArray
 
 from tokscale.data.decoding import UnreadableImage
 
 Pixels = NDArray[np.uint8]
+Times = tuple[list[int], float]  # of presentation, in units of so many seconds
 
 ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 
-_KNOWN = 1 << 14  # videos whose times are kept: to find them takes a pass over the file
+_MOST_KNOWN = 1 << 14  # videos whose times are kept: to find them takes a pass over the file
+# Decoders that leave out frames that are no references, and where these change nothing for any other frame: not so
+# HEVC's, whose layers may refer to them, nor VP9's, whose tables of probabilities they may adapt.
+_FREE_TO_SKIP = ("h264", "mpeg4", "mpeg2video")
+_ONE_THREAD = {"threads": 1} if int(av.__version__.partition(".")[0]) >= 17 else {}  # there were no more before
 _ROUNDING = 1e-6  # seconds: far below any frame's duration, far above what sums of times lose
+
+_known: dict[str, Times] = {}
 
 
 def read_clip(path: str, frames: int, fps: float | None, place: float | None) -> list[Pixels]:
@@ -29,15 +39,27 @@ def read_clip(path: str, frames: int, fps: float | None, place: float | None) ->
     each time of the clip, the frame that a player would show is taken. Raises ``UnreadableImage``.
     """
     try:
-        times, step = _presentation(path)
-        wanted = _chosen([time * step for time in times], frames, fps, place)
-        found = _decoded(path, [times[index] for index in wanted])
+        with av.open(path) as container:
+            stream = _video_stream(container)
+            if path not in _known:
+                if len(_known) >= _MOST_KNOWN:
+                    del _known[next(iter(_known))]
+                _known[path] = _presentation(container, stream)
+            times, step = _known[path]
+            wanted = [times[index] for index in _chosen([time * step for time in times], frames, fps, place)]
+            container.seek(min(wanted), stream=stream)
+            found = _decoded(container, stream, wanted, stream.codec_context.name in _FREE_TO_SKIP)
+        if not found.keys() >= set(wanted):  # its key frames are not where the file says
+            with av.open(path) as container:
+                found = _decoded(container, _video_stream(container), wanted, skip=False)
     except av.FFmpegError as error:
         raise UnreadableImage(f"not a video that can be decoded: {error.strerror}") from error
-    return [found[times[index]] for index in wanted]
+    if not found.keys() >= set(wanted):
+        raise UnreadableImage("a frame that the file lists cannot be decoded")
+    return [found[time] for time in wanted]
 
 
-def _video_stream(container: av.container.InputContainer) -> av.video.stream.VideoStream:
+def _video_stream(container: Container) -> Stream:
     if not container.streams.video:
         sound = "sound alone" if container.streams.audio else "no stream of pictures"
         raise UnreadableImage(f"not a video: {sound}")
@@ -46,17 +68,14 @@ def _video_stream(container: av.container.InputContainer) -> av.video.stream.Vid
     return stream
 
 
-@lru_cache(maxsize=_KNOWN)
-def _presentation(path: str) -> tuple[list[int], float]:
+def _presentation(container: Container, stream: Stream) -> Times:
     """The presentation times of all frames, in order, and the seconds of their unit; without decoding if possible."""
-    with av.open(path) as container:
-        stream = _video_stream(container)
-        step = float(stream.time_base or 1)
-        packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-        times = [packet.pts for packet in packets if packet.pts is not None]
-        if not times or len(times) < len(packets):  # AVI may keep the times of decoding alone
-            container.seek(0, stream=stream)
-            times = [frame.pts for frame in container.decode(stream) if frame.pts is not None]
+    step = float(stream.time_base or 1)
+    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    times = [packet.pts for packet in packets if packet.pts is not None]
+    if not times or len(times) < len(packets):  # AVI may keep the times of decoding alone
+        container.seek(0, stream=stream)
+        times = [frame.pts for frame in container.decode(stream) if frame.pts is not None]
     if not times:
         raise UnreadableImage("a video without frames")
     return sorted(set(times)), step
@@ -82,24 +101,24 @@ def _chosen(seconds: Sequence[float], frames: int, fps: float | None, place: flo
     return [bisect_right(seconds, moment) - 1 for moment in moments]
 
 
-def _decoded(path: str, wanted: Sequence[int]) -> dict[int, Pixels]:
-    """The frames of these presentation times; from the key frame before them, or where that fails from the start."""
-    for seek in (True, False):
-        found: dict[int, Pixels] = {}
-        with av.open(path) as container:
-            stream = _video_stream(container)
-            if seek:
-                container.seek(min(wanted), stream=stream)
-            for frame in container.decode(stream):
-                if frame.pts is None:
-                    continue
-                if frame.pts in wanted:
-                    found[frame.pts] = upright(frame.to_ndarray(format="rgb24"), frame.rotation)
-                if frame.pts >= max(wanted):
-                    break
-        if len(found) == len(set(wanted)):
-            return found
-    raise UnreadableImage("a frame that the file lists cannot be decoded")
+def _decoded(container: Container, stream: Stream, wanted: Sequence[int], skip: bool) -> dict[int, Pixels]:
+    """The frames of these presentation times, as far as they are found from the place on that the container is at.
+
+    With ``skip``, frames that no other is decoded from are passed over where they are not wanted themselves.
+    """
+    found: dict[int, Pixels] = {}
+    decoder, colours = stream.codec_context, VideoReformatter()  # one for all frames: it is costly to make
+    for packet in container.demux(stream):
+        if skip:
+            needed = packet.pts is None or packet.pts in wanted
+            decoder.skip_frame = "DEFAULT" if needed else "NONREF"
+        for frame in packet.decode():
+            if frame.pts is not None and frame.pts in wanted:
+                rgb = colours.reformat(frame, format="rgb24", **_ONE_THREAD)
+                found[frame.pts] = upright(cast(Pixels, rgb.to_ndarray()), frame.rotation)
+            if frame.pts is not None and frame.pts >= max(wanted):
+                return found
+    return found
 
 
 def upright(frame: Pixels, rotation: int) -> Pixels:

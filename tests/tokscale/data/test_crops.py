@@ -143,6 +143,10 @@ def test_an_image_of_the_right_size_is_untouched(way):
     image = noise(32, 32)
     assert (centre(image, 32) == np.asarray(image)).all()
     assert (cropped(image, 32, 0, 0, 0) == np.asarray(image)).all()
+    assert (centre(image, 32, flip=True) == np.asarray(image)[:, ::-1]).all()
+    wide = np.asarray(noise(47, 32))
+    assert (centre(wide, 32) == wide[:, 7:39]).all()
+    assert (centre(wide.swapaxes(0, 1), 32, flip=True) == wide.swapaxes(0, 1)[7:39, ::-1]).all()
 
 
 CORNERS = [(top, left) for top in (0, 1 - 2**-17) for left in (0, 1 - 2**-17)]

@@ -81,6 +81,33 @@ def test_lossless_frames_come_back_to_the_last_bit(tmp_path):
         assert (np.asarray(image) == level(number)).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [("a.mp4", "libx264", {}), ("a.mkv", "libx264", {"bf": "5", "b-pyramid": "strict"}),
+     ("a.mp4", "mpeg4", {"bf": "2"}), ("a.ts", "mpeg2video", {"bf": "2"}), ("a.mp4", "libx265", {"x265-params": "log-level=none"}),
+     ("a.webm", "libvpx-vp9", {})],
+)  # fmt: skip
+def test_what_is_not_decoded_changes_no_frame(tmp_path, name, codec, options):
+    """Frames that are references for none are passed over, where they are not asked for."""
+    path = tmp_path / name
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 48, 80, 3), np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=25, options=options)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = 64, 48, "yuv420p", 24
+        for number in range(40):
+            moved = np.roll(pictures[0], number, 1)
+            moved[10:30, number : number + 20] = pictures[number % 3, :20, :20]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(moved[:, :64].copy(), format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        every = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    for fps, first, step in ((None, 15, 1), (12.5, 11, 2), (5, 1, 5)):
+        place = {None: 15 / 33, 12.5: 11 / 26, 5: 1 / 5}[fps] + 1e-6
+        clip = read_clip(str(path), 8, fps, place)
+        for number, frame in enumerate(clip):
+            assert (frame == every[first + step * number]).all(), (fps, number)
+
+
 def test_frames_of_variable_rate_are_those_on_show_at_each_time(tmp_path):
     times = [0, 100, 150, 400, 410, 420, 900, 1000, 1100]  # milliseconds
     path = str(write(tmp_path / "a.mkv", len(times), times=times))
