@@ -166,27 +166,26 @@ def _bicubic(
 ) -> None:  # fmt: skip
     """Fill planes (h, w) from a part of the lines, by its first and last rows and bytes."""
     height = bottom - top
-    taps_x, width = weights_x.shape[1], len(first_x)
-    words, wide = (3 * (first_x.max() + taps_x) + 7) // 8, (width + 7) // 8
-    block = np.zeros((_ROWS, 8 * words), np.uint8)
+    width = red.shape[1]
+    words, wide = (3 * (first_x.max() + weights_x.shape[1]) + 7) // 8, (width + 7) // 8
+    block, line = np.zeros((_ROWS, 8 * words), np.uint8), np.empty(_ROWS, np.uint8)
     parts, columns = np.empty((_GROUPS, 8, words), np.uint64), np.empty((8 * words, _GROUPS), np.uint64)
-    made, back = np.zeros((3, 8 * wide, _ROWS), np.uint8), np.empty((_GROUPS, 8, wide), np.uint64)
+    back = np.zeros((_GROUPS, 8, wide), np.uint64)
     tall = max((height + _ROWS - 1) // _ROWS * _ROWS, first_y.max() + weights_y.shape[1])
     between = np.empty((3, tall, 8 * wide), np.uint8)
-    block_words, made_words = block.view(np.uint64).reshape((_GROUPS, 8, words)), made.view(np.uint64)
-    between_words, levels = between.view(np.uint64), columns.view(np.uint8).reshape(8 * words * _ROWS)
+    block_words, between_words = block.view(np.uint64).reshape((_GROUPS, 8, words)), between.view(np.uint64)
+    levels = columns.view(np.uint8).reshape(8 * words * _ROWS)
     for begin in range(0, height, _ROWS):
         for row in range(min(_ROWS, height - begin)):
             _copied(lines[top + begin + row][left:right], block[row])
         for group in range(_GROUPS):
             _turned(block_words[group], parts[group])
         _gathered(parts, columns)
-        if taps_x == 6:
-            _along_rows_6(levels, first_x, weights_x, made)
-        else:
-            _along_rows_8(levels, first_x, weights_x, made)
         for plane in range(3):
-            _scattered(made_words[plane], back)
+            if weights_x.shape[1] == 6:
+                _along_rows_6(levels, first_x, weights_x, plane, line, back)
+            else:
+                _along_rows_8(levels, first_x, weights_x, plane, line, back)
             for group in range(_GROUPS):
                 _turned(back[group], between_words[plane, begin + 8 * group : begin + 8 * group + 8])
     for plane, out in enumerate((red, green, blue)):
@@ -240,45 +239,61 @@ def _gathered(parts: Words, columns: Words) -> None:
             column[0], column[1], column[2], column[3] = a[i, j], b[i, j], c[i, j], d[i, j]
 
 
+# A level from 6 or 8 others is written out, four times: loops over the weights, or a function of its own, would keep the
+# compiler from making vectors of it.
 @_part
-def _scattered(columns: Words, parts: Words) -> None:
-    """The reverse of ``_gathered``."""
-    a, b, c, d = parts[0], parts[1], parts[2], parts[3]
-    for j in range(parts.shape[2]):
-        for i in range(8):
-            column = columns[8 * j + i]
-            a[i, j], b[i, j], c[i, j], d[i, j] = column[0], column[1], column[2], column[3]
+def _along_rows_6(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
+    """One plane of 32 rows, from columns of them; to groups of columns (4, 8, n), by way of one ``line`` (32,)."""
+    step, words = 3 * _ROWS, line.view(np.uint64)
+    for x in range(len(first)):
+        n, m = (3 * first[x] + plane) * _ROWS, weights[x]
+        a, b, c, d = columns[n:], columns[n + step :], columns[n + 2 * step :], columns[n + 3 * step :]
+        e, f = columns[n + 4 * step :], columns[n + 5 * step :]
+        s, t, u, v, w, z = m[0], m[1], m[2], m[3], m[4], m[5]
+        for k in range(_ROWS):
+            total = _I(a[k]) * s + _I(b[k]) * t + _I(c[k]) * u + _I(d[k]) * v + _I(e[k]) * w + _I(f[k]) * z
+            line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))
+        for group in range(_GROUPS):
+            parts[group, x % 8, x // 8] = words[group]
 
 
-def _along_rows(taps: int) -> Callable[[Pixels, Places, Weights, Pixels], None]:
-    """For so many weights a level: a loop of known length becomes plain code, and all around it vectors."""
-
-    def made(columns: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
-        for x in range(len(first)):
-            for plane in range(3):
-                place = (3 * first[x] + plane) * _ROWS
-                levels, target, weight = columns[place : place + 3 * taps * _ROWS], out[plane, x], weights[x]
-                for row in range(_ROWS):
-                    total = _HALF
-                    for k in range(taps):
-                        total = _I(total + _I(levels[row + 3 * k * _ROWS]) * weight[k])
-                    target[row] = min(max(_I(total >> _UNIT), _I(0)), _I(255))
-
-    return _part(made)
-
-
-def _along_columns(taps: int) -> Callable[[Pixels, Places, Weights, Pixels], None]:
-    def made(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
-        for y in range(len(first)):
-            levels, target, weight = rows[first[y] : first[y] + taps], out[y], weights[y]
-            for x in range(len(target)):
-                total = _HALF
-                for k in range(taps):
-                    total = _I(total + _I(levels[k, x]) * weight[k])
-                target[x] = min(max(_I(total >> _UNIT), _I(0)), _I(255))
-
-    return _part(made)
+@_part
+def _along_rows_8(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
+    step, words = 3 * _ROWS, line.view(np.uint64)
+    for x in range(len(first)):
+        n, m = (3 * first[x] + plane) * _ROWS, weights[x]
+        a, b, c, d = columns[n:], columns[n + step :], columns[n + 2 * step :], columns[n + 3 * step :]
+        n += 4 * step
+        e, f, g, h = columns[n:], columns[n + step :], columns[n + 2 * step :], columns[n + 3 * step :]
+        s, t, u, v, w, z, i, j = m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7]
+        for k in range(_ROWS):
+            total = _I(a[k]) * s + _I(b[k]) * t + _I(c[k]) * u + _I(d[k]) * v + _I(e[k]) * w + _I(f[k]) * z
+            total += _I(g[k]) * i + _I(h[k]) * j
+            line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))
+        for group in range(_GROUPS):
+            parts[group, x % 8, x // 8] = words[group]
 
 
-_along_rows_6, _along_rows_8 = _along_rows(6), _along_rows(8)
-_along_columns_6, _along_columns_8 = _along_columns(6), _along_columns(8)
+@_part
+def _along_columns_6(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
+    """One plane from its rows."""
+    for y in range(len(first)):
+        n, m, line = first[y], weights[y], out[y]
+        a, b, c, d, e, f = rows[n], rows[n + 1], rows[n + 2], rows[n + 3], rows[n + 4], rows[n + 5]
+        s, t, u, v, w, z = m[0], m[1], m[2], m[3], m[4], m[5]
+        for k in range(len(line)):
+            total = _I(a[k]) * s + _I(b[k]) * t + _I(c[k]) * u + _I(d[k]) * v + _I(e[k]) * w + _I(f[k]) * z
+            line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))
+
+
+@_part
+def _along_columns_8(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
+    for y in range(len(first)):
+        n, m, line = first[y], weights[y], out[y]
+        a, b, c, d, e, f = rows[n], rows[n + 1], rows[n + 2], rows[n + 3], rows[n + 4], rows[n + 5]
+        g, h = rows[n + 6], rows[n + 7]
+        s, t, u, v, w, z, i, j = m[0], m[1], m[2], m[3], m[4], m[5], m[6], m[7]
+        for k in range(len(line)):
+            total = _I(a[k]) * s + _I(b[k]) * t + _I(c[k]) * u + _I(d[k]) * v + _I(e[k]) * w + _I(f[k]) * z
+            total += _I(g[k]) * i + _I(h[k]) * j
+            line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))

@@ -84,7 +84,8 @@ def test_lossless_frames_come_back_to_the_last_bit(tmp_path):
 @pytest.mark.parametrize(
     ("name", "codec", "options"),
     [("a.mp4", "libx264", {}), ("a.mkv", "libx264", {"bf": "5", "b-pyramid": "strict"}),
-     ("a.mp4", "mpeg4", {"bf": "2"}), ("a.ts", "mpeg2video", {"bf": "2"}), ("a.mp4", "libx265", {"x265-params": "log-level=none"}),
+     ("a.mp4", "mpeg4", {"bf": "2"}), ("a.ts", "mpeg2video", {"bf": "2"}),
+     ("a.mp4", "libx265", {"x265-params": "log-level=none"}),
      ("a.webm", "libvpx-vp9", {})],
 )  # fmt: skip
 def test_what_is_not_decoded_changes_no_frame(tmp_path, name, codec, options):
