@@ -36,16 +36,21 @@ from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from PIL import Image
 
-from tokscale.config import ImageFolderData, ProceduralData
+from tokscale.config import ImageFolderData, ProceduralData, VideoFolderData
 from tokscale.data import Batch, evaluation_batches, open_images, train_batches
+from tokscale.data.crops import compiled_from_now_on
 from tokscale.data.decoding import decode
 
 _TARGETS = {32: 2000, 256: 100}
 _SIZES = (((500, 375), 64), ((2000, 1500), 8))
+_VIDEOS = ((256, 256), (640, 360))
+_VIDEO_FRAMES, _CLIP = 300, 16
+_BATCH = 32
 _ROUNDS = 5
 
 
@@ -71,6 +76,8 @@ def paths(root: Path) -> dict[str, Callable[[], int]]:
         found[f"procedural {resolution} px"] = drawing(iter(train_batches(image_set, batch_size=batch_size, seed=0)))
     for size, count in _SIZES:
         found |= photograph_paths(root / f"{size[0]}", *size, count)
+    for size in _VIDEOS:
+        found |= video_paths(root / f"video{size[0]}", *size)
     return found
 
 
@@ -82,11 +89,61 @@ def photograph_paths(root: Path, width: int, height: int, count: int) -> dict[st
         f"decoder alone, {width} x {height}": lambda: sum(
             decode(data) is not None for data in itertools.islice(files, 8)
         ),
-        f"folder {width} x {height}, training": drawing(iter(train_batches(photos, batch_size=8, seed=0))),
+        f"folder {width} x {height}, training": drawing(iter(train_batches(photos, batch_size=_BATCH, seed=0))),
         f"folder {width} x {height}, centre": lambda: sum(
-            len(images) for images, _ in evaluation_batches(photos, batch_size=8, limit=8)
+            len(images) for images, _ in evaluation_batches(photos, batch_size=_BATCH, limit=_BATCH)
         ),
     }
+
+
+def write_video(path: Path, width: int, height: int) -> str:
+    """H.264 as x264 makes it by default, with a key frame at least every 30 frames: a pan over a procedural scene."""
+    scene, _ = open_images(ProceduralData(resolution=width + _VIDEO_FRAMES), "train").images([0])
+    pixels = scene[0].numpy().transpose(1, 2, 0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt, stream.gop_size = width, height, "yuv420p", 30
+        for left in range(_VIDEO_FRAMES):
+            top = left * (len(pixels) - height) // _VIDEO_FRAMES
+            shown = np.ascontiguousarray(pixels[top : top + height, left : left + width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
+        container.mux(stream.encode(None))
+    return str(path)
+
+
+def video_paths(root: Path, width: int, height: int) -> dict[str, Callable[[], int]]:
+    """The bare decoder on clips of videos of one size, and a folder of them to clips of 256 pixels."""
+    file = write_video(root / "train" / "pans" / "0.mp4", width, height)
+    write_video(root / "val" / "pans" / "0.mp4", width, height)
+    config = VideoFolderData(kind="video_folder", root=str(root), resolution=256, frames=_CLIP)
+    videos = open_images(config, "train")
+    starts = _VIDEO_FRAMES - _CLIP + 1
+    anywhere = (int(place * starts) for place in np.random.default_rng(0).random(10**6))
+    batches = iter(train_batches(videos, batch_size=4, seed=0))
+    return {
+        f"decoder alone, video {width} x {height}, training": lambda: bare_clips(file, [next(anywhere)]),
+        f"folder video {width} x {height}, training": drawing(batches),
+        f"decoder alone, video {width} x {height}, centre": lambda: bare_clips(file, [(starts - 1) // 2]),
+        f"folder video {width} x {height}, centre": lambda: sum(
+            len(clips) for clips, _ in evaluation_batches(videos, batch_size=1)
+        ),
+    }
+
+
+def bare_clips(file: str, starts: list[int]) -> int:
+    """Open the file and decode from the key frame on to the end of the clip, for each of the clips."""
+    for start in starts:
+        with av.open(file) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            unit = round(1 / (25 * float(stream.time_base or 1)))
+            container.seek(start * unit, stream=stream)
+            for frame in container.decode(stream):
+                if frame.pts is not None and frame.pts >= (start + _CLIP - 1) * unit:
+                    break
+    return len(starts)
 
 
 def drawing(batches: Iterator[Batch]) -> Callable[[], int]:
@@ -109,7 +166,8 @@ def main() -> None:
     seconds = parser.parse_args().seconds / _ROUNDS
     torch.set_num_threads(1)
     print(f"{date.today()}  {platform.processor() or platform.machine()}  {os.cpu_count()} cores, one used")
-    print(f"numpy {np.__version__}, torch {torch.__version__}\n")
+    ways = "compiled code" if compiled_from_now_on() else "Pillow"
+    print(f"numpy {np.__version__}, torch {torch.__version__}, PyAV {av.__version__}, crops by {ways}\n")
     with tempfile.TemporaryDirectory() as folder:
         makers = paths(Path(folder))
         for make in makers.values():
@@ -119,14 +177,16 @@ def main() -> None:
             for name, make in makers.items():
                 rates[name].append(rate(make, seconds))
     medians = {name: statistics.median(values) for name, values in rates.items()}
-    print(f"{'path':32s} {'images/s':>9s}  against")
+    print(f"{'path':42s} {'images/s':>9s}  against")
     for name, value in medians.items():
         target = next((_TARGETS[size] for size in _TARGETS if name == f"procedural {size} px"), None)
         note = f"{value / target:.2f} of the target {target}" if target else ""
         if name.startswith("folder"):
-            size = name.removeprefix("folder ").partition(",")[0]
-            note = f"{value / medians[f'decoder alone, {size}']:.2f} of the decoder"
-        print(f"{name:32s} {value:9.0f}  {note}")
+            what = name.removeprefix("folder ")
+            bare = next(medians[f"decoder alone, {size}"] for size in (what, what.partition(",")[0])
+                        if f"decoder alone, {size}" in medians)  # fmt: skip
+            note = f"{value / bare:.2f} of the decoder"
+        print(f"{name:42s} {value:9.{0 if value > 200 else 1}f}  {note}")
 
 
 if __name__ == "__main__":

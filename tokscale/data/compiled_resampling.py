@@ -239,7 +239,7 @@ def _gathered(parts: Words, columns: Words) -> None:
             column[0], column[1], column[2], column[3] = a[i, j], b[i, j], c[i, j], d[i, j]
 
 
-# A level from 6 or 8 others is written out, four times: loops over the weights, or a function of its own, would keep the
+# A level from 6 or 8 others is written out, four times: loops over weights, or a function of its own, would keep the
 # compiler from making vectors of it.
 @_part
 def _along_rows_6(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:

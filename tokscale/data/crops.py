@@ -110,3 +110,10 @@ def _compiled() -> _Crop | None:
 
 
 _squares = _Squares()
+
+
+def compiled_from_now_on() -> bool:
+    """Let compiled code make all further crops of this process, where numba is installed; whether it is."""
+    _squares.few = -1
+    _squares.crop = _compiled() or by_pillow
+    return _squares.crop is not by_pillow
