@@ -4,44 +4,25 @@ Only pixels that the kept part of the result depends on are looked at. Each dire
 columns, neighbouring levels of a row go through the processor's vectors side by side; along rows, those of a column do,
 so 32 rows at a time are turned over, eight by eight bytes, as three rounds of swaps in 64-bit words.
 
-numba keeps the machine code where Python keeps its own, in ``__pycache__`` beside this file, or in the user's cache
-folder where that one is read-only (``NUMBA_CACHE_DIR`` overrides both); where no folder can be written, each process
-compiles anew. Importing this module fails without numba; nothing is compiled before the first call.
+Importing this module fails without numba; nothing is compiled before the first call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from tokscale.data.compiled_halving import halved, kept, part
 from tokscale.data.resampling import UNIT, Line, Pixels, Places, Weights, axis
 
 Words = NDArray[np.uint64]
-_F = TypeVar("_F", bound=Callable[..., object])
 
 _I, _U = np.int32, np.uint8
-_ONE, _HALF, _UNIT, _THIRD = _I(1), _I(1 << (UNIT - 1)), _I(UNIT), _I(round(2**UNIT / 3))
+_HALF, _UNIT = _I(1 << (UNIT - 1)), _I(UNIT)
 _ROWS = 32  # turned over together
 _GROUPS = _ROWS // 8
 _BYTES, _PAIRS, _FOURS = np.uint64(0x00FF00FF00FF00FF), np.uint64(0x0000FFFF0000FFFF), np.uint64(0x00000000FFFFFFFF)
 _8, _16, _32 = np.uint64(8), np.uint64(16), np.uint64(32)
-
-
-def _compiled(function: _F) -> _F:
-    """Compiled at the first call and kept on disk where some folder can be written."""
-    try:
-        return cast(_F, numba.njit(function, cache=True, error_model="numpy"))
-    except RuntimeError:
-        return cast(_F, numba.njit(function, error_model="numpy"))
-
-
-def _part(function: _F) -> _F:
-    """Compiled with what calls it."""
-    return cast(_F, numba.njit(function, error_model="numpy"))
 
 
 def by_machine_code(out: Pixels, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> None:
@@ -55,7 +36,7 @@ def by_machine_code(out: Pixels, image: Pixels, halvings: int, rows: Line, colum
     above, before = 0, 0
     for number, (y, x) in enumerate(zip(down.halvings, across.halvings, strict=True)):
         (top, bottom), (left, right) = down.windows[number + 1], across.windows[number + 1]
-        lines = _halved(
+        lines = halved(
             lines, above, before, top, bottom, left, right,
             y.turn, np.array(y.triples, np.int64), x.turn, np.array(x.triples, np.int64),
         )  # fmt: skip
@@ -67,84 +48,7 @@ def by_machine_code(out: Pixels, image: Pixels, halvings: int, rows: Line, colum
     )  # fmt: skip
 
 
-@_compiled
-def _halved(
-    lines: Pixels, above: int, before: int, top: int, bottom: int, left: int, right: int,
-    turn_y: int, triples_y: Places, turn_x: int, triples_x: Places,
-) -> Pixels:  # fmt: skip
-    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of half the image that ``lines`` are a part of.
-
-    Their first row and column are number ``above`` and ``before`` of the image.
-    """
-    begin = 3 * (2 * left + (1 if left >= turn_x else 0) - before)
-    end = 3 * (2 * right - 1 + (1 if right > turn_x else 0) - before)
-    straight = min(max(turn_x, left), right) - left
-    means, out = np.empty(end - begin, np.uint8), np.empty((bottom - top, 3 * (right - left)), np.uint8)
-    for y in range(top, bottom):
-        row = 2 * y + (1 if y >= turn_y else 0) - above
-        three = _among(y, triples_y)
-        a, b, c = lines[row], lines[row + 1], lines[row + (2 if three else 1)]
-        _means(a[begin : end + 3], b[begin : end + 3], c[begin : end + 3], three, means)
-        _every_other(means, straight, out[y - top])
-        for x in triples_x:
-            if left <= x < right:
-                column = 3 * (2 * x + (1 if x >= turn_x else 0) - before)
-                _means_of_three(a[column:], b[column:], c[column:], three, out[y - top, 3 * (x - left) :])
-    return out
-
-
-@_part
-def _among(number: int, numbers: Places) -> bool:
-    found = False
-    for other in numbers:
-        found |= number == other
-    return found
-
-
-@_part
-def _mean(a: np.uint8, b: np.uint8) -> np.uint8:
-    mean: np.uint8 = _U((_I(a) + _I(b) + _ONE) >> _ONE)
-    return mean
-
-
-@_part
-def _third(a: np.uint8, b: np.uint8, c: np.uint8) -> np.uint8:
-    mean: np.uint8 = _U(_I(_I(_I(_I(_I(a) + _I(b)) + _I(c)) * _THIRD) + _HALF) >> _UNIT)
-    return mean
-
-
-@_part
-def _means(a: Pixels, b: Pixels, c: Pixels, three: bool, means: Pixels) -> None:
-    """At each place the mean of two neighbours along the row, and of such means in two or three rows."""
-    if three:
-        for k in range(len(means)):
-            means[k] = _third(_mean(a[k], a[k + 3]), _mean(b[k], b[k + 3]), _mean(c[k], c[k + 3]))
-    else:
-        for k in range(len(means)):
-            means[k] = _mean(_mean(a[k], a[k + 3]), _mean(b[k], b[k + 3]))
-
-
-@_part
-def _means_of_three(a: Pixels, b: Pixels, c: Pixels, three: bool, means: Pixels) -> None:
-    """One pixel that is made from three neighbours along the row, in two or three rows."""
-    for k in range(3):
-        first, second = _third(a[k], a[k + 3], a[k + 6]), _third(b[k], b[k + 3], b[k + 6])
-        means[k] = _third(first, second, _third(c[k], c[k + 3], c[k + 6])) if three else _mean(first, second)
-
-
-@_part
-def _every_other(means: Pixels, straight: int, out: Pixels) -> None:
-    """Every other pixel, from the first on; after so many of them, the next is one further."""
-    for k in range(straight):
-        for c in range(3):
-            out[3 * k + c] = means[6 * k + c]
-    rest, target = means[6 * straight + (3 if straight else 0) :], out[3 * straight :]
-    for k in range(len(target) // 3):
-        for c in range(3):
-            target[3 * k + c] = rest[6 * k + c]
-
-
-@_compiled
+@kept
 def _parted(red: Pixels, green: Pixels, blue: Pixels, lines: Pixels, top: int, left: int, flip: bool) -> None:
     """Fill planes with pixels as they are."""
     width = red.shape[1]
@@ -159,7 +63,7 @@ def _parted(red: Pixels, green: Pixels, blue: Pixels, lines: Pixels, top: int, l
                     out[x] = line[3 * x + plane]
 
 
-@_compiled
+@kept
 def _bicubic(
     red: Pixels, green: Pixels, blue: Pixels, lines: Pixels, top: int, bottom: int, left: int, right: int,
     first_y: Places, weights_y: Weights, first_x: Places, weights_x: Weights,
@@ -182,26 +86,30 @@ def _bicubic(
             _turned(block_words[group], parts[group])
         _gathered(parts, columns)
         for plane in range(3):
-            if weights_x.shape[1] == 6:
+            if weights_x.shape[1] == 4:
+                _along_rows_4(levels, first_x, weights_x, plane, line, back)
+            elif weights_x.shape[1] == 6:
                 _along_rows_6(levels, first_x, weights_x, plane, line, back)
             else:
                 _along_rows_8(levels, first_x, weights_x, plane, line, back)
             for group in range(_GROUPS):
                 _turned(back[group], between_words[plane, begin + 8 * group : begin + 8 * group + 8])
     for plane, out in enumerate((red, green, blue)):
-        if weights_y.shape[1] == 6:
+        if weights_y.shape[1] == 4:
+            _along_columns_4(between[plane], first_y, weights_y, out)
+        elif weights_y.shape[1] == 6:
             _along_columns_6(between[plane], first_y, weights_y, out)
         else:
             _along_columns_8(between[plane], first_y, weights_y, out)
 
 
-@_part
+@part
 def _copied(source: Pixels, target: Pixels) -> None:
     for k in range(min(len(source), len(target))):
         target[k] = source[k]
 
 
-@_part
+@part
 def _turned(rows: Words, columns: Words) -> None:
     """Eight rows of bytes (8, n) to columns (8, n): byte r of word (i, j) is byte i of word j of row r."""
     for j in range(rows.shape[1]):
@@ -222,14 +130,14 @@ def _turned(rows: Words, columns: Words) -> None:
         columns[6, j], columns[7, j] = _swapped(g, h, _8, _BYTES)
 
 
-@_part
+@part
 def _swapped(low: np.uint64, high: np.uint64, bits: np.uint64, mask: np.uint64) -> tuple[np.uint64, np.uint64]:
     """The upper parts of ``low`` for the lower parts of ``high``."""
     moved = ((low >> bits) ^ high) & mask
     return low ^ (moved << bits), high ^ moved
 
 
-@_part
+@part
 def _gathered(parts: Words, columns: Words) -> None:
     """Groups of columns (4, 8, n) to whole columns (8 n, 4), in the order of the image."""
     a, b, c, d = parts[0], parts[1], parts[2], parts[3]
@@ -239,11 +147,25 @@ def _gathered(parts: Words, columns: Words) -> None:
             column[0], column[1], column[2], column[3] = a[i, j], b[i, j], c[i, j], d[i, j]
 
 
-# A level from 6 or 8 others is written out, four times: loops over weights, or a function of its own, would keep the
+# A level from 4, 6 or 8 others is written out, twice each: loops over weights, or a function of its own, would keep the
 # compiler from making vectors of it.
-@_part
-def _along_rows_6(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
+@part
+def _along_rows_4(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
     """One plane of 32 rows, from columns of them; to groups of columns (4, 8, n), by way of one ``line`` (32,)."""
+    step, words = 3 * _ROWS, line.view(np.uint64)
+    for x in range(len(first)):
+        n, m = (3 * first[x] + plane) * _ROWS, weights[x]
+        a, b, c, d = columns[n:], columns[n + step :], columns[n + 2 * step :], columns[n + 3 * step :]
+        s, t, u, v = m[0], m[1], m[2], m[3]
+        for k in range(_ROWS):
+            total = _I(a[k]) * s + _I(b[k]) * t + _I(c[k]) * u + _I(d[k]) * v
+            line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))
+        for group in range(_GROUPS):
+            parts[group, x % 8, x // 8] = words[group]
+
+
+@part
+def _along_rows_6(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
     step, words = 3 * _ROWS, line.view(np.uint64)
     for x in range(len(first)):
         n, m = (3 * first[x] + plane) * _ROWS, weights[x]
@@ -257,7 +179,7 @@ def _along_rows_6(columns: Pixels, first: Places, weights: Weights, plane: int, 
             parts[group, x % 8, x // 8] = words[group]
 
 
-@_part
+@part
 def _along_rows_8(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
     step, words = 3 * _ROWS, line.view(np.uint64)
     for x in range(len(first)):
@@ -274,9 +196,20 @@ def _along_rows_8(columns: Pixels, first: Places, weights: Weights, plane: int, 
             parts[group, x % 8, x // 8] = words[group]
 
 
-@_part
-def _along_columns_6(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
+@part
+def _along_columns_4(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
     """One plane from its rows."""
+    for y in range(len(first)):
+        n, m, line = first[y], weights[y], out[y]
+        a, b, c, d = rows[n], rows[n + 1], rows[n + 2], rows[n + 3]
+        s, t, u, v = m[0], m[1], m[2], m[3]
+        for k in range(len(line)):
+            total = _I(a[k]) * s + _I(b[k]) * t + _I(c[k]) * u + _I(d[k]) * v
+            line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))
+
+
+@part
+def _along_columns_6(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
     for y in range(len(first)):
         n, m, line = first[y], weights[y], out[y]
         a, b, c, d, e, f = rows[n], rows[n + 1], rows[n + 2], rows[n + 3], rows[n + 4], rows[n + 5]
@@ -286,7 +219,7 @@ def _along_columns_6(rows: Pixels, first: Places, weights: Weights, out: Pixels)
             line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))
 
 
-@_part
+@part
 def _along_columns_8(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
     for y in range(len(first)):
         n, m, line = first[y], weights[y], out[y]

@@ -24,7 +24,7 @@ Weights = NDArray[np.int32]
 
 UNIT = 22  # bits: a weight of one is 2**22
 _KEPT = 1024  # tables: of 10 kB each for crops of 256 pixels
-WIDTHS = (6, 8)  # pixels that a level may be made from; compiled code is made for each
+WIDTHS = (4, 6, 8)  # pixels that a level is made from, at less than twice the size: there is compiled code for each
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,10 @@ def _resized(picture: Image.Image, width: int, height: int, filtered: Image.Resa
 
 @lru_cache(maxsize=_KEPT)
 def bicubic(size: int, out: int, begin: int, count: int, flip: bool) -> tuple[Places, Weights]:
-    """First pixel (n,) and weights (n, 6 or 8) of ``count`` of the ``out`` pixels that ``size`` become, from ``begin``.
+    """First pixel (n,) and weights (n, 4, 6 or 8) of n = ``count`` of the ``out`` pixels that ``size`` become.
 
-    The filter is Keys's with a = -1/2. Weights of pixels beyond the end of the line are zero.
+    Those are the ones from ``begin`` on. The filter is Keys's with a = -1/2. Weights of pixels beyond the end of the
+    line are zero.
     """
     first, weights = _table(size, out, np.arange(begin, begin + count), 2.0, _keys)
     width = next(width for width in WIDTHS if weights.shape[1] <= width)
