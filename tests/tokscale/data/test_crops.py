@@ -1,6 +1,7 @@
 """Square crops against the definition of the guided-diffusion preprocessing, by Pillow and by compiled code."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -130,12 +131,15 @@ def test_compiled_code_takes_over_after_some_images(monkeypatch):
     for number in range(6):
         assert (squares.crop == by_machine_code) == (number > 3)
         assert (centre(image, 32) == defined_crop(image, 32)).all()
+    squares.crop = squares._first
+    assert crops.compiled_from_now_on()
+    assert squares.crop == by_machine_code
 
 
 def test_without_numba_pillow_goes_on(monkeypatch):
     monkeypatch.setattr(crops, "find_spec", lambda name: None)
     assert crops._Squares().crop is by_pillow
-    monkeypatch.setitem(__import__("sys").modules, "tokscale.data.compiled_resampling", None)
+    monkeypatch.setitem(sys.modules, "tokscale.data.compiled_resampling", None)
     assert crops._compiled() is None, "as when numba does not fit numpy"
 
 

@@ -110,6 +110,18 @@ def test_orientations(orientation, form):
     assert (pixels(data) == np.asarray(expected)).all()
 
 
+def test_an_orientation_behind_long_comments_is_found():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(photo(), "JPEG", exif=exif)
+    comment = b"\xff\xfe\xff\xff" + b"Exif of old" * 5957 + b"comment"[:6]
+    assert len(comment) == 2 + 0xFFFF
+    turned = decode(data[:2] + 2 * comment + data[2:])
+    assert (turned == decode(data)).all()
+    plain = encoded(photo(), "JPEG")
+    assert (decode(plain[:2] + comment + plain[2:]) == decode(plain)).all()
+
+
 def test_damaged_exif_does_no_harm():
     data = encoded(photo(), "JPEG", exif=b"Exif\x00\x00MM\x00\x2a\xff\xff\xff\xff garbage")
     assert pixels(data).shape == (23, 37, 3)
