@@ -46,17 +46,18 @@ def read_clip(path: str, frames: int, fps: float | None, place: float | None) ->
                     del _known[next(iter(_known))]
                 _known[path] = _presentation(container, stream)
             times, step = _known[path]
-            wanted = [times[index] for index in _chosen([time * step for time in times], frames, fps, place)]
-            container.seek(min(wanted), stream=stream)
+            clip = [times[index] for index in _chosen([time * step for time in times], frames, fps, place)]
+            wanted = frozenset(clip)
+            container.seek(clip[0], stream=stream)
             found = _decoded(container, stream, wanted, stream.codec_context.name in _FREE_TO_SKIP)
-        if not found.keys() >= set(wanted):  # its key frames are not where the file says
+        if found.keys() != wanted:  # its key frames are not where the file says
             with av.open(path) as container:
                 found = _decoded(container, _video_stream(container), wanted, skip=False)
     except av.FFmpegError as error:
         raise UnreadableImage(f"not a video that can be decoded: {error.strerror}") from error
-    if not found.keys() >= set(wanted):
+    if found.keys() != wanted:
         raise UnreadableImage("a frame that the file lists cannot be decoded")
-    return [found[time] for time in wanted]
+    return [found[time] for time in clip]
 
 
 def _video_stream(container: Container) -> Stream:
@@ -71,9 +72,9 @@ def _video_stream(container: Container) -> Stream:
 def _presentation(container: Container, stream: Stream) -> Times:
     """The presentation times of all frames, in order, and the seconds of their unit; without decoding if possible."""
     step = float(stream.time_base or 1)
-    packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-    times = [packet.pts for packet in packets if packet.pts is not None]
-    if not times or len(times) < len(packets):  # AVI may keep the times of decoding alone
+    stamps = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    times = [stamp for stamp in stamps if stamp is not None]
+    if not times or len(times) < len(stamps):  # AVI may keep the times of decoding alone
         container.seek(0, stream=stream)
         times = [frame.pts for frame in container.decode(stream) if frame.pts is not None]
     if not times:
@@ -101,12 +102,13 @@ def _chosen(seconds: Sequence[float], frames: int, fps: float | None, place: flo
     return [bisect_right(seconds, moment) - 1 for moment in moments]
 
 
-def _decoded(container: Container, stream: Stream, wanted: Sequence[int], skip: bool) -> dict[int, Pixels]:
+def _decoded(container: Container, stream: Stream, wanted: frozenset[int], skip: bool) -> dict[int, Pixels]:
     """The frames of these presentation times, as far as they are found from the place on that the container is at.
 
     With ``skip``, frames that no other is decoded from are passed over where they are not wanted themselves.
     """
     found: dict[int, Pixels] = {}
+    last = max(wanted)
     decoder, colours = stream.codec_context, VideoReformatter()  # one for all frames: it is costly to make
     for packet in container.demux(stream):
         if skip:
@@ -116,7 +118,7 @@ def _decoded(container: Container, stream: Stream, wanted: Sequence[int], skip: 
             if frame.pts is not None and frame.pts in wanted:
                 rgb = colours.reformat(frame, format="rgb24", **_ONE_THREAD)
                 found[frame.pts] = upright(cast(Pixels, rgb.to_ndarray()), frame.rotation)
-            if frame.pts is not None and frame.pts >= max(wanted):
+            if frame.pts is not None and frame.pts >= last:
                 return found
     return found
 
