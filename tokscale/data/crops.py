@@ -4,9 +4,9 @@ The short side is brought to the wanted length by halving with a box filter whil
 one bicubic step. Pillow's filters are part of the definition, and all crops keep to them bit by bit. Training brings as
 much of the image to the same scale, but cuts it out first, at whole pixels of the source.
 
-Crops are planes, and fill some (c, h, w) that are given. Where numba is installed (extra ``fast``), compiled code makes
-them, eight times as fast as Pillow; a process begins with Pillow, as to load or even compile that code pays off only
-where there is much to crop.
+Crops are planes, and fill some (c, h, w) that are given. Where numba can be imported, compiled code makes them, eight
+times as fast as Pillow; a process begins with Pillow, as to load or even compile that code pays off only where there is
+much to crop.
 """
 
 from __future__ import annotations
