@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from tokscale.data.latent_batches import latent_batches
-from tokscale.data.latents import DESCRIPTION, LatentSpec, LatentWriter, finish_latents, open_latents
+from tokscale.data.latent_writer import LatentWriter
+from tokscale.data.latents import DESCRIPTION, LatentSpec, finish_latents, open_latents
 from tokscale.errors import DivergedError, StoreError
 
 CONTINUOUS = LatentSpec("continuous", (2, 3), 6, 4)

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tokscale.errors import DivergedError, StoreError
-from tokscale.record import cannot_write, digest, sync_folder, write_atomically
+from tokscale.errors import StoreError
+from tokscale.record import digest, write_atomically
 
 SCHEMA = 1
 DESCRIPTION = "latents.json"
@@ -70,99 +68,6 @@ class LatentSpec:
             return {"indices": ((count, self.tokens), code), **labels}
         latent = (count, self.tokens, self.dim), np.dtype(dtype)
         return {"mean": latent, "logvar": latent, **labels}
-
-
-class LatentWriter:
-    """Writes one split; as a context manager, it completes the files on leaving and removes them on an error.
-
-    At most ``count`` images are kept, and fewer are fine: a data set may turn out to hold unreadable files. Files grow
-    by ordinary writes: on a full disk a mapped file kills the process, a write raises ``StoreError``.
-    """
-
-    def __init__(self, folder: Path, split: str, spec: LatentSpec, count: int, dtype: str = "float32"):
-        assert split in SPLITS, split
-        self.folder, self.spec, self.count, self.written = folder, spec, count, 0
-        self._layout = spec.arrays(count, dtype)
-        self._paths = {name: folder / f"{split}.{name}.npy" for name in self._layout}
-        self._files: dict[str, BinaryIO] = {}
-        self._starts: dict[str, int] = {}
-        self._open = ExitStack()
-
-    def __enter__(self) -> LatentWriter:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / DESCRIPTION).unlink(missing_ok=True)
-            for name, path in self._paths.items():
-                self._files[name] = self._open.enter_context(open(_partial(path), "wb"))
-                self._starts[name] = self._write_header(name, self.count)
-        except OSError as error:
-            self._discard()
-            raise cannot_write(self.folder / "latents", error) from error
-        return self
-
-    def write(self, **arrays: Tensor) -> None:
-        """Append a batch: ``indices`` (b, n), or ``mean`` and ``logvar`` (b, n, d), and ``labels`` (b,).
-
-        Images beyond ``count`` are dropped. Numbers that are not finite raise ``DivergedError``.
-        """
-        assert arrays.keys() == self._layout.keys(), f"{sorted(arrays)} are not {sorted(self._layout)}"
-        rows = min(len(arrays["labels"]), self.count - self.written)
-        assert len({len(tensor) for tensor in arrays.values()}) == 1, "one row for each image in every array"
-        for name, tensor in arrays.items():
-            shape, dtype = self._layout[name]
-            assert tensor.shape[1:] == shape[1:], f"{name}: {tuple(tensor.shape)} does not fit {shape}"
-            block = tensor[:rows].detach().cpu()
-            with np.errstate(over="ignore"):
-                stored = (block.float() if dtype.kind == "f" else block).numpy().astype(dtype)
-            self._check(name, stored)
-            try:
-                self._files[name].write(np.ascontiguousarray(stored).data)
-            except OSError as error:
-                raise cannot_write(self._paths[name], error) from error
-        self.written += rows
-
-    def _check(self, name: str, stored: Array) -> None:
-        if stored.dtype.kind == "f" and not np.isfinite(stored).all():
-            raise DivergedError(
-                f"latents ({name}) are not finite numbers in {stored.dtype}", where=str(self.folder),
-                allowed="latents.dtype float32 reaches further than float16; else the tokenizer has diverged",
-            )  # fmt: skip
-
-    def _write_header(self, name: str, count: int) -> int:
-        shape, dtype = self._layout[name]
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (count, *shape[1:])}
-        np.lib.format.write_array_header_1_0(self._files[name], header)
-        return self._files[name].tell()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self._complete()
-        except OSError as error:
-            raise cannot_write(self.folder / "latents", error) from error
-        finally:
-            self._discard()
-
-    def _discard(self) -> None:
-        with suppress(OSError):  # closing flushes again what a full disk refused before
-            self._open.close()
-        for path in self._paths.values():
-            _partial(path).unlink(missing_ok=True)
-
-    def _complete(self) -> None:
-        for name, file in self._files.items():
-            file.seek(0)
-            start = self._write_header(name, self.written)
-            assert start == self._starts[name], "numpy pads its header so that a smaller count takes the same room"
-            file.flush()
-            os.fsync(file.fileno())
-        for path in self._paths.values():
-            os.replace(_partial(path), path)
-        sync_folder(self.folder)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f"{path.name}.partial")
 
 
 class LatentSplit:

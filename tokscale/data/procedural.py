@@ -80,13 +80,14 @@ class ProceduralImages(ImageSet):
         block = max(1, _PIXELS_AT_ONCE // (self.frames * self.resolution**2))
         consecutive = bool((np.diff(wanted) == 1).all())
         # A worker of a loader makes every n-th batch: the rest of a block would be another's.
-        if not consecutive or len(wanted) >= block or get_worker_info() is not None:
+        if not consecutive or not len(wanted) or get_worker_info() is not None:
             return self._rendered(wanted)
+        first, end = int(wanted[0]), int(wanted[-1]) + 1
         parts = []
-        for number in range(wanted[0] // block, wanted[-1] // block + 1):
-            pictures, labels = self._block(number, block)
-            inside = wanted[wanted // block == number] % block
-            parts.append((pictures[inside], labels[inside]))
+        for number in range(first // block, -(-end // block)):
+            inside = slice(max(0, first - number * block), end - number * block)
+            parts.append(tuple(whole[inside] for whole in self._block(number, block)))
+        # Always a copy: whoever asked may write to it.
         return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
 
     def _rendered(self, indices: NDArray[np.int64]) -> Batch:

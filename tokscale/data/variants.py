@@ -11,13 +11,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
 
 from tokscale.config import DataConfig
-from tokscale.data import ImageSet, Skipped, Split, evaluation_batches, open_images
+from tokscale.data import ImageSet, Skipped, Split, open_images
 from tokscale.errors import DataError
 from tokscale.probe_config import VARIANTS, Augment
 
 CROP_FACTORS = (1.1, 1.05)
+Batch = tuple[Tensor, Tensor, int]
 
 
 def ten_crops(images: Tensor, resolution: int) -> Tensor:
@@ -59,26 +61,47 @@ class Variants:
         """What could not be read, each once."""
         return list(dict.fromkeys(item for images in self.sets for item in images.skipped))
 
-    def batches(self, at_once: int, limit: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (b v, 3, h, w) uint8 and labels (b v,), the v variants of an image one after another.
+    def batches(self, at_once: int, limit: int, start: int = 0) -> EncodedBatches:
+        """Images ``start`` to ``limit`` in order, as a stream for a ``DataLoader`` with ``batch_size=None``.
 
-        At most ``at_once`` of them, unless one image has more.
+        At most ``at_once`` pictures a batch, unless one image has more.
         """
-        images_at_once = max(1, at_once // self.count)
-        parts = [evaluation_batches(images, batch_size=images_at_once, limit=limit) for images in self.sets]
-        for batches in zip(*parts, strict=True):
-            labels = batches[0][1]
-            if any(not torch.equal(other, labels) for _, other in batches[1:]):
-                raise DataError("an image could be read for one crop, not for another", where=self.sets[0].reference,
-                                allowed="files that do not change while they are encoded")  # fmt: skip
-            variants = torch.cat([self._of(images) for images, _ in batches], dim=1)
-            yield variants.flatten(0, 1), labels.repeat_interleave(self.count)
+        return EncodedBatches(self, at_once, start, limit)
+
+    def batch(self, start: int, end: int) -> tuple[Tensor, Tensor]:
+        """Pictures (b v, 3, h, w) uint8 and labels (b v,), the v variants of an image one after another.
+
+        Images that cannot be read are left out.
+        """
+        batches = [images.readable_images(range(start, end)) for images in self.sets]
+        labels = batches[0][1]
+        if any(not torch.equal(other, labels) for _, other in batches[1:]):
+            raise DataError("an image could be read for one crop, not for another", where=self.sets[0].reference,
+                            allowed="files that do not change while they are encoded")  # fmt: skip
+        variants = torch.cat([self._of(images) for images, _ in batches], dim=1)
+        return variants.flatten(0, 1), labels.repeat_interleave(self.count)
 
     def _of(self, images: Tensor) -> Tensor:
         if self.augment == "ten-crop":
             return ten_crops(images, self.resolution)
         shown = [images, images.flip(-1)] if self.augment == "flip" else [images]
         return torch.stack(shown, dim=1)
+
+
+class EncodedBatches(IterableDataset[Batch]):
+    """Batches of images with all their variants, each with the number of the image after its last; any number of
+    workers take turns, and the order does not change."""
+
+    def __init__(self, variants: Variants, at_once: int, start: int, limit: int) -> None:
+        self.variants, self.at_once, self.start, self.limit = variants, at_once, start, limit
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        images = max(1, self.at_once // self.variants.count)
+        for start in range(self.start + first * images, self.limit, step * images):
+            end = min(start + images, self.limit)
+            yield *self.variants.batch(start, end), end
 
 
 def open_variants(data: DataConfig, split: Split, augment: Augment) -> Variants:

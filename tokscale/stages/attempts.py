@@ -25,6 +25,7 @@ MOST_IN_VAIN = 5  # attempts in a row that were cut short before a new checkpoin
 CANCELLED = "cancelled"
 FORGIVEN = "forgiven"
 SAMPLES = "samples"  # among a stage's checkpoints: batches of images that were sampled so far
+ENCODED = "encoded"  # beside them: latents of the images that were encoded so far, and notes of how many
 SEEN = "seen.json"  # in an attempt's folder: how it ended, as the cluster saw it
 PREVIOUS_END = "JOB_PREVIOUS_END"  # environment variable: how this very job ended before it was started again
 _OUT_OF_MEMORY = MemoryRunOutError.cause
@@ -137,13 +138,14 @@ def no_progress() -> NoProgressError:
 
 
 def newest_images(folder: StageFolder) -> int:
-    """Images of the newest checkpoint, by its name alone, or batches that were sampled; 0 where nothing is kept."""
+    """Images of the newest checkpoint, by its name alone, or what was sampled or encoded; 0 where nothing is kept."""
     try:
         names = os.listdir(folder.checkpoints)
     except OSError:
         return 0
     sampled = len(list((folder.checkpoints / SAMPLES).glob("*/[!.]*")))
-    return max((int(name) for name in names if name.isdigit()), default=sampled)
+    encoded = sum(_read(note).get("rows", 0) for note in (folder.checkpoints / ENCODED).glob("[!.]*.json"))
+    return max((int(name) for name in names if name.isdigit()), default=sampled + encoded)
 
 
 def beginning(folder: StageFolder, attempt: int) -> tuple[int | None, int | None]:

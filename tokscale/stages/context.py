@@ -24,6 +24,8 @@ class Context(Setting):
     watch: Mapping[str, Any] = field(default_factory=dict)
     """by section of the config, what is to be told while the stage runs; it changes nothing that comes out"""
     notes: list[str] = field(default_factory=list)
+    digests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """of artifacts that the stage itself has hashed when they were whole, by name"""
 
     @property
     def device(self) -> torch.device:

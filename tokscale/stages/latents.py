@@ -2,52 +2,93 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch.utils.data import DataLoader
 
-from tokscale.data import Split
-from tokscale.data.latents import LatentWriter, finish_latents
-from tokscale.data.variants import Variants, open_variants
+from tokscale.data import Skipped, Split
+from tokscale.data.latent_writer import LatentWriter
+from tokscale.data.latents import finish_latents, open_latents
+from tokscale.data.variants import Batch, EncodedBatches, Variants, open_variants
 from tokscale.memory import images_at_once
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
 from tokscale.probes.encoding import encode, spec_of
+from tokscale.stages.attempts import ENCODED
 from tokscale.stages.configs import LatentsStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.tokenizer import load_measured
+from tokscale.training.compiling import compile_blocks
+from tokscale.training.loop import Runtime
+from tokscale.training.stopping import ignore_signals
+
+_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 def run(context: Context) -> Measures:
-    """Write codes, or means and log-variances, of both splits, and what they are; of training images, all variants."""
+    """Write codes, or means and log-variances, of both splits, and what they are; of training images, all variants.
+
+    What an earlier attempt has encoded is kept with the checkpoints, and this one goes on after it.
+    """
     config = parse(LatentsStage, context.config)
     tokenizer = load_measured(context)
     spec = spec_of(tokenizer)
+    if context.runtime.compile:
+        compile_blocks(tokenizer, context.device)
+        context.notes.append("transformer blocks were compiled: latents equal those of plain ones up to rounding")
     folder = context.artifact("latents.json").parent
+    size = context.pass_size(images_at_once(*config.data.extent))
     skipped = 0
-    splits: tuple[Split, ...] = ("train", "validation")
-    for split in splits:
+    for split in _SPLITS:
         images = open_variants(config.data, split, config.latents.augment)
         wanted = config.latents.images if split == "train" else images.size
         count = min(size for size in (wanted, images.size) if size is not None)
-        with LatentWriter(folder, split, spec, count * images.count, config.latents.dtype) as writer:
-            for batch in _encoded(tokenizer, images, count, context):
-                writer.write(**batch)
-        context.notes += [f"{item.path} was skipped: {item.reason}" for item in images.skipped]
-        skipped += len(images.skipped)
+        with LatentWriter(folder, split, spec, count * images.count, config.latents.dtype,
+                          keep=context.folder.checkpoints / ENCODED) as writer:  # fmt: skip
+            if not writer.done:
+                _encode(tokenizer, images, images.batches(size, count, writer.noted.get("images", 0)), writer, context)
+        missing = writer.noted["skipped"]
+        context.notes += [f"{path} was skipped: {reason}" for path, reason in missing]
+        skipped += len(missing)
     finish_latents(folder, spec, images.num_classes, config.latents.variants)
+    context.digests |= open_latents(folder).digests
     return {"skipped_files": skipped}
 
 
 @torch.inference_mode()
-def _encoded(tokenizer: Tokenizer, images: Variants, count: int, context: Context) -> Iterable[dict[str, Tensor]]:
-    size = context.pass_size(images_at_once(images.resolution, images.frames))
-    passes = (
-        part
-        for batch, labels in images.batches(size, count)
-        for part in zip(torch.split(batch, size), torch.split(labels, size), strict=True)
-    )
-    for batch, labels in passes:
+def _encode(
+    tokenizer: Tokenizer, images: Variants, batches: EncodedBatches, writer: LatentWriter, context: Context
+) -> None:
+    """Write what the writer does not have yet; it is noted now and then, and when a signal asks to stop."""
+    earlier = [Skipped(*item) for item in writer.noted.get("skipped", ())]
+    noted_at, end = time.monotonic(), batches.start
+    for pictures, labels, following in _loaded(batches, context.runtime):
+        if context.flag or time.monotonic() - noted_at >= context.runtime.checkpoint_seconds:
+            context.check()
+            writer.note(images=end, skipped=_told(earlier, images))
+            noted_at = time.monotonic()
         context.stop_if_asked()
-        yield {**encode(tokenizer, batch.to(context.device)), "labels": labels}
+        # An image with many variants may be more than passes at once.
+        for part, named in zip(
+            torch.split(pictures, batches.at_once), torch.split(labels, batches.at_once), strict=True
+        ):
+            if len(part):
+                writer.write(**encode(tokenizer, part.to(context.device, non_blocking=True)), labels=named)
+        end = following
+    writer.noted = {"images": end, "skipped": _told(earlier, images)}
+
+
+def _told(earlier: list[Skipped], images: Variants) -> list[tuple[str, str]]:
+    """Path and reason of what could not be read, in earlier attempts or in this one, each once."""
+    return [(item.path, item.reason) for item in dict.fromkeys([*earlier, *images.skipped])]
+
+
+def _loaded(batches: EncodedBatches, runtime: Runtime) -> Iterable[Batch]:
+    """The batches, made by worker processes beside a GPU, which would wait for one that decodes alone."""
+    on_gpu, workers = runtime.device.type == "cuda", runtime.loader_workers
+    if workers is None:
+        workers = min(8, len(os.sched_getaffinity(0))) if on_gpu else 0
+    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=on_gpu, worker_init_fn=ignore_signals)

@@ -32,6 +32,7 @@ from tokscale.stages import (
     teacher,
     tokenizer,
 )
+from tokscale.stages.allocation import freed_memory_kept
 from tokscale.stages.attempts import (
     CANCELLED,
     Past,
@@ -79,10 +80,11 @@ def run(path: str, *, micro_batch: int | None = None, **runtime: Any) -> None:
     """
     folder, ranks = StageFolder(Path(path)), ranks_here()
     wanted = Runtime(micro_batch=micro_batch, **runtime)
-    if ranks.first:
-        _lead(folder, ranks, wanted)
-    else:
-        _follow(folder, ranks, wanted)
+    with freed_memory_kept():
+        if ranks.first:
+            _lead(folder, ranks, wanted)
+        else:
+            _follow(folder, ranks, wanted)
 
 
 def _lead(folder: StageFolder, ranks: Ranks, runtime: Runtime) -> None:
@@ -165,7 +167,8 @@ def _attempt(folder: StageFolder, held: claim.Claim, runtime: Runtime, team: Tea
             context.notes.append("transformer blocks were compiled: training equals that of plain ones up to rounding")
         measures = _profiled(context) if runtime.profile else STAGES[folder.kind](context)
     held.check()  # a process that was away for longer than its lease must not write over its successor's work
-    artifacts = {path.name: digest(path) for path in sorted(folder.artifacts.glob("[!.]*")) if path.is_file()}
+    artifacts = {path.name: context.digests.get(path.name) or digest(path)
+                 for path in sorted(folder.artifacts.glob("[!.]*")) if path.is_file()}  # fmt: skip
     parents = {kind: parent.id for kind, parent in context.parents.items()}
     record = Record(folder.kind, context.id, dict(context.config), parents, {**measures, **meter.measures()}, artifacts,
                     meter.provenance(context), context.notes)  # fmt: skip

@@ -139,6 +139,20 @@ def test_images_that_a_process_keeps_are_those_that_it_would_render(monkeypatch)
     assert len(rendered) == 5
 
 
+@pytest.mark.parametrize("batch", [16, 64, 100], ids=["smaller", "a block", "larger"])
+def test_batches_of_any_size_are_rendered_once(monkeypatch, batch):
+    monkeypatch.setattr(procedural, "rendered_here", RenderedBlocks(1 << 22))
+    rendered = []
+    real = procedural.ProceduralImages._rendered
+    monkeypatch.setattr(procedural.ProceduralImages, "_rendered",
+                        lambda self, indices: (rendered.append(len(indices)), real(self, indices))[1])  # fmt: skip
+    for _ in range(2):
+        images = open_images(ProceduralData(resolution=64), "train")
+        found = torch.cat([images.images(range(start, min(start + batch, 192)))[0] for start in range(0, 192, batch)])
+        assert (found.numpy() == picture(*range(192), resolution=64)).all()
+    assert rendered == [64] * 3
+
+
 def test_kept_blocks_have_a_bound_and_those_in_use_stay():
     def block(number):
         return torch.full((100,), number, dtype=torch.uint8), torch.zeros(0)

@@ -42,7 +42,7 @@ def data(tmp_path_factory):
 
 def everything(config, augment, at_once=7):
     parts = list(open_variants(config, "train", augment).batches(at_once, limit=20))
-    return torch.cat([images for images, _ in parts]), torch.cat([labels for _, labels in parts])
+    return torch.cat([images for images, _, _ in parts]), torch.cat([labels for _, labels, _ in parts])
 
 
 def test_ten_crops_are_corners_and_middle_and_their_mirror_images():
