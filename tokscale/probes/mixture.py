@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tokscale.probes.choosing import choose
+
 MIN_LOG_SCALE = -7.0
 INITIAL_SPREAD = 0.5
 
@@ -41,7 +43,7 @@ class Mixture(NamedTuple):
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``count`` independent points (b, count, d) of each of b mixtures."""
-        chosen = torch.multinomial(self.log_weights.exp(), count, replacement=True, generator=generator)  # (b, count)
+        chosen = choose(self.log_weights.exp(), count, generator)  # (b, count)
         chosen = chosen.unsqueeze(-1).expand(-1, -1, self.means.shape[-1])
         means, log_scales = self.means.gather(1, chosen), self.log_scales.gather(1, chosen)
         noise = torch.randn(means.shape, generator=generator, device=means.device, dtype=means.dtype)

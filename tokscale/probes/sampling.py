@@ -15,8 +15,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tokscale.errors import ConfigError
+from tokscale.errors import ConfigError, DivergedError
 from tokscale.probes.autoregressive import AutoregressiveProbe, measuring
+from tokscale.probes.choosing import choose
 from tokscale.probes.mixture import Mixture
 from tokscale.probes.tokens import CodeTokens, LatentTokens
 
@@ -39,7 +40,7 @@ class _Draw:
         if unconditional is not None:
             logits = unconditional + self.cfg_scale * (conditional - unconditional)
         kept = cut(logits / self.temperature, self.top_k, self.top_p)
-        return torch.multinomial(kept.softmax(-1), 1, generator=self.generator)[:, 0]
+        return choose(kept.softmax(-1), generator=self.generator)[:, 0]
 
     def point(self, conditional: Mixture, unconditional: Mixture | None) -> Tensor:
         """A point (b, d), normalised, from b mixtures."""
@@ -49,7 +50,7 @@ class _Draw:
         points = tempered.sample(CANDIDATES, self.generator)  # (b, candidates, d)
         towards = _each(conditional).log_prob(points) - _each(unconditional).log_prob(points)
         weights = torch.softmax((self.cfg_scale - 1) / self.temperature * towards, dim=1)
-        chosen = torch.multinomial(weights, 1, generator=self.generator)
+        chosen = choose(weights, generator=self.generator)
         return points[torch.arange(len(points), device=points.device), chosen[:, 0]]
 
 
@@ -90,7 +91,7 @@ def sample(
     The first ``cfg_start`` of an image's tokens, a share that is rounded to whole ones, are drawn without guidance.
     ``generator`` must be on the probe's device. ``cached=False`` runs the whole prefix again for every token: the same
     samples, n / 2 times the work; the reference that the cache is tested and timed against. Values out of range, and
-    ``top_k`` or ``top_p`` for continuous latents, raise ``ConfigError``.
+    ``top_k`` or ``top_p`` for continuous latents, raise ``ConfigError``, a probe of no finite states ``DivergedError``.
     """
     _check(probe, temperature, top_k, top_p)
     first_guided = unguided_tokens(probe.spec.tokens, cfg_start)
@@ -109,6 +110,9 @@ def sample(
                 states = probe.states(prefix, contexts)[:, -1]
             halves = states[:count], states[count:] if guided and position >= first_guided else None
             drawn[:, position] = _next(probe, how, *halves).repeat(2 if guided else 1, *(1 for _ in shape))
+    # What is not finite stays so in the cache: the last state tells of all, and the device is waited for once.
+    if not states.isfinite().all():
+        raise DivergedError("a probe's states are not finite numbers, so nothing can be drawn from it")
     return drawn[:count]
 
 

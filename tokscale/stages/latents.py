@@ -45,7 +45,7 @@ def run(context: Context) -> Measures:
     for split in _SPLITS:
         images = open_variants(config.data, split, config.latents.augment)
         wanted = config.latents.images if split == "train" else images.size
-        count = min(size for size in (wanted, images.size) if size is not None)
+        count = min(most for most in (wanted, images.size) if most is not None)
         with LatentWriter(folder, split, spec, count * images.count, config.latents.dtype,
                           keep=context.folder.checkpoints / ENCODED) as writer:  # fmt: skip
             if not writer.done:

@@ -9,8 +9,9 @@ import torch
 from scipy import stats
 
 from tokscale.data.latents import LatentSpec
-from tokscale.errors import ConfigError
+from tokscale.errors import ConfigError, DivergedError
 from tokscale.probes import sample
+from tokscale.probes.choosing import choose
 from tokscale.probes.mixture import Mixture
 from tokscale.probes.sampling import _Draw, cut, unguided_tokens
 
@@ -69,7 +70,32 @@ def test_guidance_of_one_is_none_and_other_scales_are_not(probe):
         assert torch.equal(plain, sample(probe, LABELS, cfg_scale=1 + 1e-6, generator=seeded()))
 
 
+@pytest.mark.parametrize("cfg_scale", [1.0, 2.0])
+def test_a_probe_of_no_finite_numbers_is_one_message(probe, cfg_scale):
+    with torch.no_grad():
+        probe.blocks[0].mlp.w2.weight.fill_(float("nan"))
+    with pytest.raises(DivergedError, match="not finite"):
+        sample(probe, LABELS, cfg_scale=cfg_scale, generator=seeded())
+
+
 # --- codes ---
+
+
+def test_choices_follow_their_weights_and_never_fall_on_none():
+    weights = torch.tensor([[0.0, 3.0, 0.0, 1.0, 2.0, 0.0], [1e-30, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    counts = torch.stack([torch.bincount(row, minlength=6) for row in choose(weights, 30_000, seeded(1))])
+    assert (counts[weights == 0] == 0).all()
+    assert chi_square(counts[0], weights[0] / 6) > 1e-3
+    assert counts[1, 0] == 30_000
+    once = choose(weights[:1].expand(30_000, 6), 1, seeded(2))[:, 0]
+    assert chi_square(torch.bincount(once, minlength=6), weights[0] / 6) > 1e-3
+
+
+def test_many_codes_of_little_weight_are_chosen_evenly():
+    """A running sum in float32 would lose what single codes of a large vocabulary add to it."""
+    drawn = choose(torch.full((1, 1 << 18), 1e-6), 1 << 20, seeded())
+    counts = torch.bincount(drawn[0] >> 10, minlength=256)
+    assert chi_square(counts, torch.full((256,), 1 / 256)) > 1e-3
 
 
 def greedy(probe, labels):
