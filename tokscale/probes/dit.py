@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tokscale.diffusion_formulas import TIME_FREQUENCIES
 from tokscale.models.layers import SwiGLU, linear
 from tokscale.presets import vit_mlp_width
-from tokscale.probes.layers import embedding, rotate
+from tokscale.probes.layers import embedding, split_heads
 from tokscale.probes.layers import linear as normal_linear
 
 _EPS = 1e-6
@@ -70,9 +70,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotations: Tensor | None) -> Tensor:
         """(b, n, e) -> (b, n, e)."""
-        queries, keys, values = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        if rotations is not None:
-            queries, keys = rotate(queries, rotations), rotate(keys, rotations)
+        queries, keys, values = split_heads(self.qkv(x), self.heads, rotations)
         mixed = F.scaled_dot_product_attention(queries, keys, values)
         return cast(Tensor, self.projection(mixed.transpose(1, 2).flatten(2)))
 

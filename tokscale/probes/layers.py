@@ -58,6 +58,20 @@ def rotate(x: Tensor, rotations: Tensor) -> Tensor:
     return torch.cat([first * cosines - second * sines, first * sines + second * cosines], dim=-1).type_as(x)
 
 
+def split_heads(qkv: Tensor, heads: int, rotations: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values (b, heads, n, head_dim) of what one linear layer makes of tokens (b, n, 3 e).
+
+    Queries and keys are turned by rotations (2, n, head_dim / 2), where there are any.
+    """
+    parts = qkv.unflatten(-1, (3, heads, -1))  # (b, n, 3, heads, head_dim)
+    if rotations is None:
+        queries, keys, values = parts.unbind(2)
+    else:  # queries and keys at once, as they lie: half the operations, and no copies on the way back
+        queries, keys = rotate(parts[:, :, :2], rotations[:, :, None, None]).unbind(2)
+        values = parts[:, :, 2]
+    return queries.transpose(1, 2), keys.transpose(1, 2), values.transpose(1, 2)
+
+
 class Cache:
     """Keys and values of one block for the positions so far, in room made once for all ``length`` positions."""
 
@@ -92,14 +106,7 @@ class Attention(nn.Module):
         self.proj = linear(width, width, std=residual_std)
 
     def forward(self, x: Tensor, rotations: Tensor | None, cache: Cache | None = None) -> Tensor:
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))  # (b, n, 3, heads, head_dim)
-        if rotations is None:
-            queries, keys, values = qkv.unbind(2)
-        else:  # queries and keys at once, as they lie: half the operations, and no copies on the way back
-            turned, values = qkv.split((2, 1), dim=2)
-            queries, keys = rotate(turned, rotations[:, :, None, None]).unbind(2)
-            values = values.squeeze(2)
-        queries, keys, values = (part.transpose(1, 2) for part in (queries, keys, values))
+        queries, keys, values = split_heads(self.qkv(x), self.heads, rotations)
         if cache is not None:
             assert x.shape[1] == 1, "a cached pass takes one position"
             keys, values = cache.extend(keys, values)
