@@ -47,6 +47,7 @@ from tokscale.memory import (
     kept_by_blocks,
     kept_by_probe,
     kept_by_tokenizer,
+    kept_pictures,
     probe_mlp_width,
     rounded_bytes,
     size_of_float,
@@ -97,7 +98,13 @@ def stage_cost(kind: str, trial: TrialConfig) -> StageCost:
     Photographs are assumed to be ImageNet's where only the data could tell (classes, validation images).
     """
     assert kind in _STAGES, f"no stage is called {kind}"
-    return _STAGES[kind](trial)
+    return _STAGES[kind](trial)._replace(host_bytes=_pictures_kept(trial))
+
+
+def _pictures_kept(trial: TrialConfig) -> int:
+    """By a worker that has run all stages of a trial: it keeps them until another trial's take their place."""
+    seen = training_images(trial.training) + trial.latents.images + validation_images(trial)
+    return kept_pictures(trial.data, seen)
 
 
 def _tokens(trial: TrialConfig) -> int:

@@ -6,10 +6,14 @@ Floats are counted for one image; how many bytes one takes depends on the precis
 from __future__ import annotations
 
 from tokscale.config import (
+    AutoregressiveProbe,
     AveragedTraining,
+    DataConfig,
     DiffusionProbe,
     OptimizationConfig,
     ProbeConfig,
+    ProceduralData,
+    ProceduralVideoData,
     TransformerSize,
     TrialConfig,
     VitTokenizer,
@@ -22,11 +26,25 @@ from tokscale.presets import gpt_mlp_width, vit_mlp_width
 from tokscale.vit_formulas import vit_extent
 
 _PIXELS_AT_ONCE = 1 << 22
+KEPT_PICTURES = 64 << 20
+"""bytes of rendered pictures that a process keeps, at most, for later stages that see the same ones"""
+RENDERED_PIXELS = 1 << 18
+"""of pictures that are rendered together, and kept together"""
 
 
 def images_at_once(resolution: int, frames: int = 1) -> int:
     """Images, or clips, usually measured at once: a number of pixels that fits anywhere, at most 64 of them."""
     return max(1, min(64, _PIXELS_AT_ONCE // (frames * resolution**2)))
+
+
+def kept_pictures(data: DataConfig, images: int) -> int:
+    """Bytes of host memory that a process keeps of ``images`` that it has seen, in whole blocks; 0 of photographs."""
+    if not isinstance(data, ProceduralData | ProceduralVideoData):
+        return 0
+    resolution, frames = data.extent
+    block = max(1, RENDERED_PIXELS // (frames * resolution**2))
+    size = block * (3 * frames * resolution**2 + 8)  # with a label for each
+    return min(-(-images // block), KEPT_PICTURES // size) * size
 
 
 def size_of_float(training: OptimizationConfig) -> int:
@@ -49,7 +67,22 @@ def kept_by_probe(probe: ProbeConfig, tokens: int) -> int:
     if isinstance(probe, DiffusionProbe):
         whole, rounded = kept_by_diffusion(probe, tokens)
         return 4 * whole + each * rounded
-    return each * kept_by_blocks(probe.size, gpt_mlp_width(probe.size.width), tokens)
+    whole, rounded = kept_by_autoregressive(probe, tokens)
+    masks = 0 if not probe.dropout else tokens * (2 * probe.size.depth + 1) * probe.size.width
+    return 4 * whole + each * rounded + masks
+
+
+def kept_by_autoregressive(probe: AutoregressiveProbe, tokens: int) -> tuple[int, int]:
+    """Floats that an autoregressive probe keeps of one image for its backward pass: in float32, and in the precision of
+    training.
+
+    In each block a token leaves 4 vectors of the width in float32 (what goes into two norms and comes out of them), and
+    5 of the other kind (queries, keys and values, and turned ones where they turn; attention's output, twice), with 4
+    of the SwiGLU's hidden width. Three more vectors in float32 are those of the last norm and of the embedding.
+    """
+    width, hidden, depth = probe.size.width, gpt_mlp_width(probe.size.width), probe.size.depth
+    turned = 2 if probe.positions == "rotary" else 0
+    return tokens * (4 * depth + 3) * width, tokens * depth * ((5 + turned) * width + 4 * hidden)
 
 
 def probe_mlp_width(probe: ProbeConfig) -> int:

@@ -32,6 +32,8 @@ class StageCost(NamedTuple):
     """of ``fixed_bytes``, those of gradients"""
     rounded_bytes: int = 0
     """of ``fixed_bytes``, those of weights as autocast rounds them, which go with the activations"""
+    host_bytes: int = 0
+    """of host memory, wherever the rest is: pictures that the process keeps for the trial's other stages"""
     work: str = ""
     """what kind of work it is, where it reaches another rate than its kind of stage usually does"""
 

@@ -10,6 +10,7 @@ from tokscale import cost
 from tokscale.config import (
     AutoregressiveProbe,
     ClassifierTeacher,
+    FSQBottleneck,
     GigaTokTokenizer,
     KLBottleneck,
     LinearProbeConfig,
@@ -23,7 +24,7 @@ from tokscale.config import (
 from tokscale.config import DiffusionProbe as DiffusionConfig
 from tokscale.data.latents import LatentSpec
 from tokscale.models.tokenizer import build_tokenizer
-from tokscale.probes import DiffusionProbe
+from tokscale.probes import DiffusionProbe, build_probe
 from tokscale.stage import KINDS
 
 
@@ -80,6 +81,28 @@ def test_memory_of_a_diffusion_probe_is_what_autograd_saves(size, positions, pre
     found, params = cost.stage_cost("probe", trial), cost.probe_params(config, tokenizer.bottleneck, 10, 256)
     assert found.image_bytes * 4 == pytest.approx(saved, rel=0.15)
     assert found.fixed_bytes == params * ((18 if precision == "bf16" else 16) + 4)
+
+
+@pytest.mark.parametrize(("size", "dropout", "positions", "precision"), [
+    ("mini", 0.0, "rotary", "fp32"), ("mini", 0.0, "rotary", "bf16"), ("tiny", 0.0, "learned", "bf16"),
+    ("tiny", 0.1, "learned", "fp32"), ("mini", 0.1, "rotary", "fp32"),
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["codes", "latents"])
+def test_memory_of_an_autoregressive_probe_is_what_autograd_saves(kind, size, dropout, positions, precision):
+    """Masks of dropout count as bytes, as on a GPU: a processor keeps them in numbers of the training's precision."""
+    config = AutoregressiveProbe(size=size, dropout=dropout, positions=positions,
+                                 training={"batch_size": 4, "precision": precision})  # fmt: skip
+    if kind == "codes":
+        spec, bottleneck = LatentSpec("discrete", (16, 16), 256, 8, 512), FSQBottleneck(kind="fsq", levels=[8, 8, 8])
+        tokens = torch.randint(512, (4, 256))
+    else:
+        spec, bottleneck = LatentSpec("continuous", (16, 16), 256, 8), KLBottleneck(channels=8)
+        tokens = torch.rand(4, 256, 8)
+    tokenizer = VitTokenizer(encoder="pico", decoder="pico", patch=4, bottleneck=bottleneck)
+    trial = TrialConfig(data=ProceduralData(resolution=64), tokenizer=tokenizer, probe=config)
+    probe, labels = build_probe(config, spec, 10), torch.zeros(4, dtype=torch.int64)
+    saved = kept_for_backward(probe, lambda: probe.loss(tokens, labels), precision == "bf16")
+    assert cost.stage_cost("probe", trial).image_bytes * 4 == pytest.approx(saved, rel=0.15)
 
 
 SMALL = {"channels": 16, "multipliers": [1, 2, 2]}

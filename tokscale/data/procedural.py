@@ -13,9 +13,7 @@ from tokscale.config import ProceduralData, ProceduralVideoData
 from tokscale.data.dead_leaves import STYLES, render, scenes
 from tokscale.data.images import Batch, ImageSet, Split, as_batch
 from tokscale.data.moving_leaves import clips
-
-_PIXELS_AT_ONCE = 1 << 18
-_KEPT_BYTES = 64 << 20
+from tokscale.memory import KEPT_PICTURES, RENDERED_PIXELS
 
 
 class RenderedBlocks:
@@ -48,7 +46,7 @@ class RenderedBlocks:
         return True
 
 
-rendered_here = RenderedBlocks(_KEPT_BYTES)
+rendered_here = RenderedBlocks(KEPT_PICTURES)
 """the blocks of this process"""
 
 
@@ -77,7 +75,7 @@ class ProceduralImages(ImageSet):
         wanted = np.asarray(indices, np.int64)
         if len(wanted) and (wanted.min() < 0 or (self.size is not None and wanted.max() >= self.size)):
             raise IndexError(f"image {int(wanted.max())} of {self.size}")
-        block = max(1, _PIXELS_AT_ONCE // (self.frames * self.resolution**2))
+        block = max(1, RENDERED_PIXELS // (self.frames * self.resolution**2))
         consecutive = bool((np.diff(wanted) == 1).all())
         # A worker of a loader makes every n-th batch: the rest of a block would be another's.
         if not consecutive or not len(wanted) or get_worker_info() is not None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from tokscale.config import ProceduralData
+from tokscale import cost, memory
+from tokscale.config import ImageFolderData, ProceduralData, ProceduralVideoData, TrialConfig
 from tokscale.data import open_images, procedural
 from tokscale.data.dead_leaves import render, scenes
 from tokscale.data.procedural import RenderedBlocks
@@ -137,6 +138,31 @@ def test_images_that_a_process_keeps_are_those_that_it_would_render(monkeypatch)
         which = scenes(config.seed, split, np.arange(16), config.classes)
         assert (found.numpy() == render(which, 32)).all()
     assert len(rendered) == 5
+
+
+@pytest.mark.parametrize("config", [
+    ProceduralData(resolution=64), ProceduralData(resolution=256), ProceduralData(resolution=528),
+    ProceduralVideoData(kind="procedural_video", resolution=64, frames=3),
+], ids=lambda config: f"{config.kind} {config.resolution}")  # fmt: skip
+def test_the_plan_knows_how_much_memory_the_kept_pictures_take(monkeypatch, config):
+    """Up to the last whole block that there is room for."""
+    kept = RenderedBlocks(memory.KEPT_PICTURES)
+    monkeypatch.setattr(procedural, "rendered_here", kept)
+    monkeypatch.setattr(procedural.ProceduralImages, "_rendered", _unpainted)
+    monkeypatch.setattr(procedural.ProceduralVideos, "_rendered", _unpainted)
+    images, most = open_images(config, "train"), memory.KEPT_PICTURES // (3 * config.frames * config.resolution**2)
+    for start, end in ((0, 10), (10, 100), (100, most + 300)):
+        for first in range(start, end, 16):
+            images.images(range(first, min(first + 16, end)))
+        assert kept.bytes == memory.kept_pictures(config, end) <= memory.KEPT_PICTURES
+    assert memory.kept_pictures(ImageFolderData(kind="image_folder", root="."), 10**6) == 0
+    trial = TrialConfig(data=config)
+    assert cost.stage_cost("tokenizer", trial).host_bytes == memory.kept_pictures(config, 10**9)
+
+
+def _unpainted(image_set, indices):
+    shape = (len(indices), 3, *([image_set.frames] if image_set.frames > 1 else []), *2 * [image_set.resolution])
+    return torch.zeros(shape, dtype=torch.uint8), torch.zeros(len(indices), dtype=torch.int64)
 
 
 @pytest.mark.parametrize("batch", [16, 64, 100], ids=["smaller", "a block", "larger"])
