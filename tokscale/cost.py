@@ -48,6 +48,7 @@ from tokscale.memory import (
     kept_by_probe,
     kept_by_tokenizer,
     kept_pictures,
+    likelihood_bytes,
     probe_mlp_width,
     rounded_bytes,
     size_of_float,
@@ -180,10 +181,11 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
     probe, bottleneck, tokens = trial.probe, trial.tokenizer.bottleneck, _tokens(trial)
     assert probe is not None, "a trial without a probe has no probe stage"
     params = probe_params_of(trial)
-    each = kept_by_probe(probe, tokens)
-    each += 2 * 4 * tokens * probe_outputs(probe, bottleneck_numbers(bottleneck))  # outputs, log-softmax
+    numbers = bottleneck_numbers(bottleneck)
+    moment, image = likelihood_bytes(probe, probe_outputs(probe, numbers), tokens, numbers.codebook_size is not None)
+    each = kept_by_probe(probe, tokens) + image
     flops = 3.0 * probe_flops(probe, bottleneck, tokens) * training_images(probe.training)
-    fixed = trained_bytes(params, probe.training)
+    fixed = trained_bytes(params, probe.training) + moment
     blocks, block = probe_blocks(probe)
     averaged = 4 if isinstance(probe, DiffusionProbe) else 0  # bytes of each weight's average
     return StageCost(flops, fixed + averaged * params, each, probe.training.batch_size,

@@ -26,6 +26,8 @@ from tokscale.presets import gpt_mlp_width, vit_mlp_width
 from tokscale.vit_formulas import vit_extent
 
 _PIXELS_AT_ONCE = 1 << 22
+LOGITS_AT_ONCE = 1 << 28
+"""1 GiB in float32; beyond it logits are made in pieces, and made again in the backward pass"""
 KEPT_PICTURES = 64 << 20
 """bytes of rendered pictures that a process keeps, at most, for later stages that see the same ones"""
 RENDERED_PIXELS = 1 << 18
@@ -70,6 +72,19 @@ def kept_by_probe(probe: ProbeConfig, tokens: int) -> int:
     whole, rounded = kept_by_autoregressive(probe, tokens)
     masks = 0 if not probe.dropout else tokens * (2 * probe.size.depth + 1) * probe.size.width
     return 4 * whole + each * rounded + masks
+
+
+def likelihood_bytes(probe: ProbeConfig, outputs: int, tokens: int, codes: bool) -> tuple[int, int]:
+    """Bytes at the widest moment of a likelihood's backward pass: whatever the batch, and of each image in it.
+
+    Outputs that softmax has normalised, and the gradients before and after it; of logits beyond ``LOGITS_AT_ONCE``
+    those of a piece.
+    """
+    if isinstance(probe, DiffusionProbe):
+        return 0, 2 * 4 * tokens * outputs
+    if codes and probe.training.batch_size * tokens * outputs > LOGITS_AT_ONCE:
+        return 3 * 4 * max(LOGITS_AT_ONCE, tokens * outputs), 0
+    return 0, 3 * 4 * tokens * outputs
 
 
 def kept_by_autoregressive(probe: AutoregressiveProbe, tokens: int) -> tuple[int, int]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.tokscale.saved_tensors import kept_for_backward
-from tokscale import cost
+from tokscale import cost, memory
 from tokscale.config import (
     AutoregressiveProbe,
     ClassifierTeacher,
@@ -103,6 +103,22 @@ def test_memory_of_an_autoregressive_probe_is_what_autograd_saves(kind, size, dr
     probe, labels = build_probe(config, spec, 10), torch.zeros(4, dtype=torch.int64)
     saved = kept_for_backward(probe, lambda: probe.loss(tokens, labels), precision == "bf16")
     assert cost.stage_cost("probe", trial).image_bytes * 4 == pytest.approx(saved, rel=0.15)
+
+
+def test_logits_in_pieces_take_the_memory_of_one_piece(monkeypatch):
+    """More images than a piece holds add what the transformer keeps of them, and no logits."""
+    trials = [
+        TrialConfig(
+            data=ProceduralData(resolution=64), probe=AutoregressiveProbe(size="mini", training={"batch_size": batch}),
+            tokenizer=VitTokenizer(patch=4, bottleneck=FSQBottleneck(kind="fsq", levels=[8, 8, 8])),
+        ) for batch in (8, 9, 90)
+    ]  # fmt: skip
+    monkeypatch.setattr(memory, "LOGITS_AT_ONCE", 8 * 256 * 512)
+    whole, pieces, more = (cost.stage_cost("probe", trial) for trial in trials)
+    logits = 12 * 256 * 512
+    assert whole.image_bytes - pieces.image_bytes == logits
+    assert pieces.fixed_bytes - whole.fixed_bytes == 8 * logits
+    assert (more.fixed_bytes, more.image_bytes) == (pieces.fixed_bytes, pieces.image_bytes)
 
 
 SMALL = {"channels": 16, "multipliers": [1, 2, 2]}

@@ -63,7 +63,7 @@ def split_heads(qkv: Tensor, heads: int, rotations: Tensor | None) -> tuple[Tens
 
     Queries and keys are turned by rotations (2, n, head_dim / 2), where there are any.
     """
-    parts = qkv.unflatten(-1, (3, heads, -1))  # (b, n, 3, heads, head_dim)
+    parts = qkv.view(*qkv.shape[:-1], 3, heads, -1)  # (b, n, 3, heads, head_dim)
     if rotations is None:
         queries, keys, values = parts.unbind(2)
     else:  # queries and keys at once, as they lie: half the operations, and no copies on the way back

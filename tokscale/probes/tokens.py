@@ -13,11 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from tokscale.memory import LOGITS_AT_ONCE
 from tokscale.probes.layers import embedding, linear
 from tokscale.probes.mixture import Mixture, initial_numbers, mixture_from, mixture_size
-
-LOGITS_AT_ONCE = 1 << 28
-"""1 GiB in float32; beyond it logits are made in pieces, and made again in the backward pass"""
 
 
 class CodeTokens(nn.Module):
