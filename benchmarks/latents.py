@@ -166,8 +166,8 @@ class Encoding:
         """Images a second of the stage, of the encoder alone, and of the stage's parts."""
         self.staged()  # renders what is kept
         ways: dict[str, Way] = {
-            "stage": self.staged, "encoder": lambda: self.encoded(self.images, self.best), "new pictures": self.rendering,
-            "data": self.read, "encode": lambda: self.encoded(self.images, self.size),
+            "stage": self.staged, "encoder": lambda: self.encoded(self.images, self.best),
+            "new pictures": self.rendering, "data": self.read, "encode": lambda: self.encoded(self.images, self.size),
         }  # fmt: skip
         found, writes = rates(ways, rounds), []
         for _ in range(rounds):

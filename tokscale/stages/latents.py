@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tokscale.data import Skipped, Split
@@ -76,9 +77,17 @@ def _encode(
             torch.split(pictures, batches.at_once), torch.split(labels, batches.at_once), strict=True
         ):
             if len(part):
-                writer.write(**encode(tokenizer, part.to(context.device, non_blocking=True)), labels=named)
+                # Compiled code is of one size: a smaller pass would have it made anew.
+                whole = _filled(part, batches.at_once) if context.runtime.compile else part
+                found = encode(tokenizer, whole.to(context.device, non_blocking=True))
+                writer.write(**{name: tensor[: len(part)] for name, tensor in found.items()}, labels=named)
         end = following
     writer.noted = {"images": end, "skipped": _told(earlier, images)}
+
+
+def _filled(images: Tensor, size: int) -> Tensor:
+    """Images (b, ...), the first one repeated until there are ``size``."""
+    return torch.cat([images, images[:1].expand(size - len(images), *images.shape[1:])])
 
 
 def _told(earlier: list[Skipped], images: Variants) -> list[tuple[str, str]]:

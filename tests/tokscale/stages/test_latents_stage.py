@@ -17,6 +17,7 @@ from tokscale.record import digest
 from tokscale.stages import latents as stage_module
 from tokscale.stages import run
 from tokscale.stages.attempts import newest_images
+from tokscale.training.compiling import compile_blocks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -128,3 +129,19 @@ def test_what_is_not_whole_is_encoded_again(interrupt, damage):
 def test_workers_of_a_loader_make_the_same_latents(trained):
     whole = arrays(encoded(trained))
     assert same(arrays(encoded(trained, loader_workers=2)), whole)
+
+
+def test_compiled_blocks_meet_one_size(trained, monkeypatch):
+    """39 pairs and 40 pictures, one of them unreadable, leave passes that are not full."""
+    graphs = []
+
+    def counted(graph, inputs):
+        graphs.append([tuple(one.shape) for one in inputs])
+        return graph.forward
+
+    monkeypatch.setattr(stage_module, "compile_blocks", lambda *given: compile_blocks(*given, backend=counted))
+    whole = arrays(encoded(trained))
+    folder = encoded(trained, compile=True)
+    assert same(arrays(folder), whole)
+    assert len(graphs) == 1
+    assert any("compiled" in note for note in trained[0].record(trained[1]).notes)
