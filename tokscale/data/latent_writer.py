@@ -22,9 +22,9 @@ class LatentWriter:
     At most ``count`` images are kept, and fewer are fine: a data set may turn out to hold unreadable files. Files grow
     by ordinary writes: on a full disk a mapped file kills the process, a write raises ``StoreError``.
 
-    With a folder to ``keep`` them in, on the same file system, unfinished files of which there is a ``note`` stay there
-    on an error. The next writer of the same split goes on from it: ``written`` rows are there, ``noted`` says what was
-    noted of them, and a split that is ``done`` takes no more.
+    With a folder to ``keep`` them in, on the same file system, unfinished files stay there on an error, unless it says
+    that the latents diverged. The next writer of the same split goes on from the last ``note``: ``written`` rows are
+    there, ``noted`` says what was noted of them, and a split that is ``done`` takes no more.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class LatentWriter:
                     self._files[name] = self._open.enter_context(open(path, "r+b"))
                 self._begin(noted)
         except OSError as error:
-            self._leave(kept=False)
+            self._leave(kept=self._keep is not None)
             raise cannot_write(self.folder / "latents", error) from error
         return self
 
@@ -134,11 +134,12 @@ class LatentWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         # What diverged once would only diverge again.
-        kept = kind is not None and not issubclass(kind, DivergedError) and bool(self.noted)
+        kept = kind is not None and not issubclass(kind, DivergedError) and self._keep is not None
         try:
             if kind is None and not self.done:
                 self._complete()
         except OSError as error:
+            kept = self._keep is not None
             raise cannot_write(self.folder / "latents", error) from error
         finally:
             self._leave(kept)
