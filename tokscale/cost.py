@@ -191,7 +191,7 @@ def _probe_stage(trial: TrialConfig) -> StageCost:
     return StageCost(flops, fixed + averaged * params, each, probe.training.batch_size,
                      checkpointed_bytes(params, averaged * params),
                      trained_bytes(blocks, probe.training) + averaged * blocks, 4 * block, 0,
-                     gradient_bytes(params), rounded_bytes(params, probe.training))  # fmt: skip
+                     gradient_bytes(params), rounded_bytes(params, probe.training) + moment)  # fmt: skip
 
 
 def _linear_probe_stage(trial: TrialConfig) -> StageCost:

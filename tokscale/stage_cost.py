@@ -31,7 +31,8 @@ class StageCost(NamedTuple):
     gradient_bytes: int = 0
     """of ``fixed_bytes``, those of gradients"""
     rounded_bytes: int = 0
-    """of ``fixed_bytes``, those of weights as autocast rounds them, which go with the activations"""
+    """of ``fixed_bytes``, those of weights as autocast rounds them, and of a piece of the logits where they are made in
+    pieces, which go with the activations"""
     host_bytes: int = 0
     """of host memory, wherever the rest is: pictures that the process keeps for the trial's other stages"""
     work: str = ""
