@@ -124,7 +124,8 @@ def _teacher_stage(trial: TrialConfig) -> StageCost:
     params, flops = classifier_params(teacher, classes), classifier_flops(teacher, resolution, classes)
     training = teacher_training(teacher)
     tokens = (resolution // teacher.patch) ** 2
-    each = size_of_float(training) * kept_by_blocks(teacher.size, vit_mlp_width(teacher.size.width), tokens)
+    kept = kept_by_blocks(teacher.size, vit_mlp_width(teacher.size.width), tokens)
+    each = kept.kept_bytes(size_of_float(training))
     passes = 3 * training_images(training) + validation_images(trial)
     return StageCost(
         float(flops * passes),
@@ -142,13 +143,13 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     kept = tokenizer_params(trial.tokenizer, *trial.data.extent)["tokenizer_params"]
     trained = kept + losses.trained_params
     size = size_of_float(training)
-    each = size * kept_by_tokenizer(trial) + losses.image_bytes(size)
+    each = kept_by_tokenizer(trial).kept_bytes(size) + losses.image_bytes(size)
     each += 3 * 4 * _pixels(trial) + losses.passing_bytes  # images, patches, reconstructions
     averaged = averaged_bytes(kept, training)
     fixed = trained_bytes(trained, training) + averaged + losses.frozen_bytes(size)
     blocks, block = tokenizer_blocks(trial.tokenizer)
     flops = tokenizer_training_flops(trial) + _watching_flops(trial)
-    recomputed = each - size * spared_by_recomputing(trial)
+    recomputed = each - spared_by_recomputing(trial, size)
     shared = trained_bytes(blocks, training) + averaged_bytes(blocks, training)
     return StageCost(flops, fixed, each, training.batch_size, checkpointed_bytes(trained, averaged), shared, 4 * block,
                      recomputed, gradient_bytes(trained), rounded_bytes(trained, training))  # fmt: skip

@@ -26,9 +26,9 @@ def finetune_stage_cost(trial: TrialConfig) -> StageCost:
     training, losses, decoder = second.training, loss_sizes(second), sizes["decoder_params"]
     trained, averaged = decoder + losses.trained_params, averaged_bytes(decoder, training)
     size, encoding = size_of_float(training), widest_half(trial, 1)
-    kept = size * kept_by_tokenizer(trial, DECODER) + losses.image_bytes(size)
+    kept = kept_by_tokenizer(trial, DECODER).kept_bytes(size) + losses.image_bytes(size)
     frozen = 4 * (sizes["tokenizer_params"] - decoder) + losses.frozen_bytes(size)
-    recomputed = kept - size * spared_by_recomputing(trial, DECODER)
+    recomputed = kept - spared_by_recomputing(trial, size, DECODER)
     pixels = 3 * 4 * 3 * trial.data.resolution**2 + losses.passing_bytes  # images, patches, reconstructions
     blocks, block = half_blocks(trial.tokenizer, trial.tokenizer.decoder)
     return StageCost(

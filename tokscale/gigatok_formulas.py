@@ -58,7 +58,7 @@ def widest_floats(convolution: ConvolutionSize, resolution: int) -> int:
 def _rectified(inputs: int, outputs: int, side: int) -> Tally:
     """Group norm, swish, 3 x 3 convolution."""
     cells = side * side
-    return total([norm(inputs, cells), activation(inputs, cells), convolution(inputs, outputs, side)])
+    return total([norm(inputs, cells), activation(inputs, cells, whole=True), convolution(inputs, outputs, side)])
 
 
 def _residual(inputs: int, outputs: int, side: int) -> Tally:
@@ -73,7 +73,8 @@ def _level(inputs: int, outputs: int, side: int, blocks: int) -> Tally:
 
 def _adaptive_norm(channels: int, side: int, seen: int) -> Tally:
     """A group norm whose scale and bias follow from the decoder's map of ``seen`` channels."""
-    return norm(channels, side * side, affine=False) + linear(seen, channels, 1) * 2
+    scaled = Tally(whole=channels * side * side)
+    return norm(channels, side * side, affine=False) + scaled + linear(seen, channels, 1) * 2
 
 
 @cache

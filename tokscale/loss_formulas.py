@@ -81,8 +81,8 @@ class LossCosts(NamedTuple):
     """of the MLP on the decoder's features, which GigaTok counts in its tokenizers' sizes"""
     discriminator_params: int
     frozen_params: int
-    kept: int
-    """floats kept of each image, in the precision of training"""
+    kept: Tally
+    """what is kept of each image beside what is compared"""
     compared: Compared
     """what a perceptual distance keeps of each image beside"""
     passed_params: int
@@ -91,7 +91,7 @@ class LossCosts(NamedTuple):
     def image_bytes(self, size: int) -> int:
         """Bytes kept of each image, in training with floats of so many bytes."""
         whole = self.compared.whole + (self.compared.copied if size < _WHOLE else 0)
-        return size * self.kept + _WHOLE * whole
+        return self.kept.kept_bytes(size) + size * self.compared.rounded + _WHOLE * whole
 
     @property
     def passing_bytes(self) -> int:
@@ -130,7 +130,7 @@ def loss_costs(
         frozen_params=seeing.params + teacher.params,
         # of the reconstruction by the frozen network, of image and reconstruction by the discriminator; a penalty alone
         # keeps its forward pass, its gradient, and what goes back through both
-        kept=frames * (comparing.rounded + (3 if gan and used(gan.r1) else 2) * judge.kept) + aligned.kept,
+        kept=judge * (frames * (3 if gan and used(gan.r1) else 2)) + aligned,
         compared=Compared(*(frames * floats for floats in comparing)),
         passed_params=seeing.params,
     )
@@ -250,7 +250,7 @@ def patchgan(config: PatchDiscriminator, resolution: int) -> Tally:
         out_side = side - 1 if last else side // 2
         parts.append(convolution(inputs, outputs, side, kernel=4, out_side=out_side, bias=not normed))
         side = out_side
-        parts += [norm(outputs, side * side)] * normed + [activation(outputs, side * side)]
+        parts += [norm(outputs, side * side)] * normed + [activation(outputs, side * side, whole=normed)]
     return total([*parts, convolution(outputs, 1, side, kernel=4, out_side=side - 1)])
 
 

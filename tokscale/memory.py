@@ -23,6 +23,7 @@ from tokscale.formulas import gigatok_halves_of
 from tokscale.gigatok_formulas import block as gigatok_block
 from tokscale.gigatok_formulas import widest_floats
 from tokscale.presets import gpt_mlp_width, vit_mlp_width
+from tokscale.tally import Tally, total
 from tokscale.vit_formulas import vit_extent
 
 _PIXELS_AT_ONCE = 1 << 22
@@ -54,13 +55,15 @@ def size_of_float(training: OptimizationConfig) -> int:
     return 2 if training.precision == "bf16" else 4
 
 
-def kept_by_blocks(size: TransformerSize, hidden: int, tokens: int) -> int:
-    """Floats that a transformer of SwiGLU blocks keeps of one image for its backward pass.
+def kept_by_blocks(size: TransformerSize, hidden: int, tokens: int) -> Tally:
+    """What a transformer of SwiGLU blocks keeps of one image for its backward pass.
 
-    In each block a token leaves 11 vectors of the width (inputs and outputs of two norms; queries, keys and values;
-    rotated queries and keys; attention's output, twice) and 4 of the SwiGLU's hidden width.
+    In each block a token leaves 2 vectors of the width in float32 (what goes into two norms), 9 in the precision of
+    training (what comes out of them; queries, keys and values; rotated queries and keys; attention's output, twice) and
+    4 of the SwiGLU's hidden width.
     """
-    return tokens * size.depth * (11 * size.width + 4 * hidden)
+    width, count = size.width, tokens * size.depth
+    return Tally(kept=count * (9 * width + 4 * hidden), whole=count * 2 * width)
 
 
 def kept_by_probe(probe: ProbeConfig, tokens: int) -> int:
@@ -109,25 +112,28 @@ BOTH, DECODER = slice(None), slice(1, None)
 """halves of a tokenizer that take part in a backward pass"""
 
 
-def kept_by_tokenizer(trial: TrialConfig, halves: slice = BOTH) -> int:
-    """Floats that a tokenizer, or one half of it, keeps of one image for its backward pass."""
+def kept_by_tokenizer(trial: TrialConfig, halves: slice = BOTH) -> Tally:
+    """What a tokenizer, or one half of it, keeps of one image for its backward pass."""
     tokenizer, resolution = trial.tokenizer, trial.data.resolution
     if isinstance(tokenizer, VitTokenizer):
         sizes, tokens = [tokenizer.encoder, tokenizer.decoder], vit_extent(tokenizer, *trial.data.extent).passing
-        return sum(kept_by_blocks(size, vit_mlp_width(size.width), tokens) for size in sizes[halves])
-    return sum(half.kept for half in list(gigatok_halves_of(tokenizer, resolution))[halves])
+        return total(kept_by_blocks(size, vit_mlp_width(size.width), tokens) for size in sizes[halves])
+    return total(list(gigatok_halves_of(tokenizer, resolution))[halves])
 
 
-def spared_by_recomputing(trial: TrialConfig, halves: slice = BOTH) -> int:
-    """Floats of an image that need not be kept when each block keeps its input alone, but for the block at work."""
+def spared_by_recomputing(trial: TrialConfig, size: int, halves: slice = BOTH) -> int:
+    """Bytes of an image that need not be kept when each block keeps its input alone, but for the block at work.
+
+    ``size`` is that of a float in training.
+    """
     tokenizer = trial.tokenizer
     saved, largest = 0, 0
     for half, queries, memory in _block_shapes(trial)[halves]:
         if isinstance(tokenizer, VitTokenizer):
-            block = kept_by_blocks(half, vit_mlp_width(half.width), queries) // half.depth
+            block = kept_by_blocks(half, vit_mlp_width(half.width), queries).kept_bytes(size) // half.depth
         else:
-            block = gigatok_block(half.width, queries, memory, tokenizer.layout).kept
-        saved += half.depth * (block - queries * half.width)
+            block = gigatok_block(half.width, queries, memory, tokenizer.layout).kept_bytes(size)
+        saved += half.depth * (block - size * queries * half.width)
         largest = max(largest, block)
     return max(0, saved - largest)
 

@@ -2,7 +2,8 @@
 
 Everything here is counted for one image. FLOPs are two per multiply-accumulate, in matrix products, convolutions and
 attention alone; what is kept are the floats that the backward pass needs again: inputs of layers and of functions that
-are not linear.
+are not linear. In bf16 norms work in float32, as CUDA's autocast has it (the processor's has them in bf16): what goes
+into them is kept in float32.
 """
 
 from __future__ import annotations
@@ -13,17 +14,27 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tally:
-    """Parameters, FLOPs of one image's forward pass, and floats kept of it for the backward pass."""
+    """Parameters, FLOPs of one image's forward pass, and floats kept of it for the backward pass.
+
+    ``kept`` are those in the precision of training, ``whole`` those in float32 always.
+    """
 
     params: int = 0
     flops: int = 0
     kept: int = 0
+    whole: int = 0
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.params + other.params, self.flops + other.flops, self.kept + other.kept)
+        return Tally(
+            self.params + other.params, self.flops + other.flops, self.kept + other.kept, self.whole + other.whole
+        )
 
     def __mul__(self, times: int) -> Tally:
-        return Tally(self.params * times, self.flops * times, self.kept * times)
+        return Tally(self.params * times, self.flops * times, self.kept * times, self.whole * times)
+
+    def kept_bytes(self, size: int) -> int:
+        """Bytes kept in training with floats of so many bytes."""
+        return size * self.kept + 4 * self.whole
 
 
 def total(parts: Iterable[Tally]) -> Tally:
@@ -47,12 +58,13 @@ def convolution(
 
 def norm(channels: int, positions: int, *, affine: bool = True) -> Tally:
     """A layer, group or batch norm over some positions (tokens, or cells of a map)."""
-    return Tally(2 * channels * affine, 0, channels * positions)
+    return Tally(2 * channels * affine, whole=channels * positions)
 
 
-def activation(channels: int, positions: int) -> Tally:
-    """A function of each number, such as SiLU or GELU."""
-    return Tally(0, 0, channels * positions)
+def activation(channels: int, positions: int, *, whole: bool = False) -> Tally:
+    """A function of each number, such as SiLU or GELU; ``whole`` behind a norm."""
+    floats = channels * positions
+    return Tally(whole=floats) if whole else Tally(kept=floats)
 
 
 def attention(width: int, tokens: int, memory: int | None = None) -> Tally:

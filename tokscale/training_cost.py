@@ -58,7 +58,7 @@ def loss_sizes(trial: Trained) -> LossCosts:
     cells = tokenizer.cells(resolution, frames)
     classes = classes_of(trial) or ASSUMED_CLASSES
     costs = loss_costs(trial.losses, tokenizer.decoder.width, cells, resolution, classes, frames)
-    return costs._replace(kept=costs.kept + _shortcut(trial).kept)
+    return costs._replace(kept=costs.kept + _shortcut(trial))
 
 
 def _shortcut(trial: Trained) -> Tally:

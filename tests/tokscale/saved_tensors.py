@@ -2,6 +2,8 @@
 
 import torch
 
+from tests.tokscale.cuda_autocast import AutocastOfCuda
+
 
 def kept_for_backward(module, loss, bf16):
     """Bytes that autograd keeps of a loss besides the parameters."""
@@ -15,6 +17,6 @@ def kept_for_backward(module, loss, bf16):
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
-    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+    with hooks, torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16), AutocastOfCuda():
         assert loss().isfinite()
     return sum(storages.values())

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from tests.tokscale.cuda_autocast import AutocastOfCuda
 from tests.tokscale.live_tensors import LiveBytes
 from tokscale import cost
 from tokscale.bottlenecks.draws import Draws
@@ -46,7 +47,7 @@ def peak_of(task, batch, beside=()):
     moments = [tensor for optimizer in optimizers for state in optimizer.state.values() for tensor in state.values()]
     half = task.training_config.precision == "bf16"
     with LiveBytes([*task.parameters(), *task.buffers(), *moments, *beside]) as live:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast("cpu", torch.bfloat16, enabled=half), AutocastOfCuda():
             losses, _ = task.losses_of(batch(), Draws(1, 0))
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()
         del losses
