@@ -34,7 +34,8 @@ Profile = Annotated[
 Compile = Annotated[
     bool,
     typer.Option(
-        "--compile", help="Compile transformer blocks before they are trained: results are equal up to rounding."
+        "--compile",
+        help="Compile transformer blocks that are trained or encode: results are equal up to rounding.",
     ),
 ]
 RUNS = DEFAULT_RUNS

@@ -80,7 +80,8 @@ def _run_stages(plan: Plan, store: Store, workers: int | None, console: Console,
     missing = plan.missing()
     if not missing and not rounds.more:
         return plan
-    largest = max((plan.costs[stage.key].memory_bytes for stage in missing), default=0) / 2**30
+    costs = [plan.costs[stage.key] for stage in missing]
+    largest = max((cost.memory_bytes + cost.host_bytes for cost in costs), default=0) / 2**30
     asked = workers or default_workers(_WORKER_GB + largest)
     count = asked if rounds.more else min(asked, len(missing))
     # Threads change the rounding of sums: they follow from what was asked for, not from how much is left to do.

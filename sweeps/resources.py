@@ -251,7 +251,7 @@ class Allocator:
             needed = cost.at_once_bytes(images, layout.image_bytes)
         else:
             needed = layout.fixed_bytes + images * layout.image_bytes
-        return float(2 ** math.ceil(math.log2(HOST_GB + 1.2 * needed / 2**30))) * per_node
+        return float(2 ** math.ceil(math.log2(HOST_GB + (1.2 * needed + cost.host_bytes) / 2**30))) * per_node
 
 
 def with_memory(allocation: Allocation, factor: float, most_gb: float | None) -> Allocation:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slurm.profiles import ClusterProfile
+from sweeps.layouts import layouts
 from sweeps.planning import plan_of
 from sweeps.resources import START_SECONDS, TIME_MARGIN, USABLE_MEMORY, Allocator, with_memory
 from sweeps.spec import parse_spec
@@ -57,13 +58,17 @@ def test_the_share_fits_and_adds_up_to_the_global_batch(plan, memory, per_node, 
         cost, usable = plan.costs[key], USABLE_MEMORY * memory * 2**30
         most = max((n for n in range(1, per_node * nodes + 1) if cost.batch % n == 0), default=1) if cost.batch else 1
         shared = cost.shared_bytes(most) if most > 1 else cost.fixed_bytes
-        if min(cost.fixed_bytes, shared) + cost.image_bytes > usable:
+        least = min(cost.image_bytes, cost.recomputed_bytes or cost.image_bytes)
+        if min(cost.fixed_bytes, shared) + least > usable:
             with pytest.raises(UsageError, match="does not fit"):
                 allocator(profile, plan).of(key)
             continue
         made = allocator(profile, plan).of(key)
-        assert made.layout.shard == (cost.fixed_bytes + cost.image_bytes > usable)
-        fixed = cost.shared_bytes(made.gpus) if made.layout.shard else cost.fixed_bytes
+        # the first layout, from the cheapest on, whose single image fits so many devices
+        fitting = [one for one in layouts(cost, made.gpus) if one.fixed_bytes + one.image_bytes <= usable]
+        assert made.layout == fitting[0]
+        fixed, each = made.layout.fixed_bytes, made.layout.image_bytes
+        assert fixed == (cost.shared_bytes(made.gpus) if made.layout.shard else cost.fixed_bytes)
         asked = made.resources
         assert asked.gpus == asked.tasks <= per_node
         assert asked.nodes * asked.gpus == made.gpus <= per_node * nodes
@@ -76,7 +81,8 @@ def test_the_share_fits_and_adds_up_to_the_global_batch(plan, memory, per_node, 
         assert rest == 0, stage.kind
         micro = made.micro_batch or share
         assert math.ceil(share / micro) * micro >= share
-        assert fixed + micro * cost.image_bytes <= usable
+        alone = made.gpus == 1 and made.micro_batch is None
+        assert (cost.at_once_bytes(micro, each) if alone else fixed + micro * each) <= usable
 
 
 def test_hours_and_cost_are_the_closed_form(plan):

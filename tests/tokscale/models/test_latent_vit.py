@@ -9,6 +9,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.tokscale.saved_tensors import kept_for_backward
 from tokscale import cost
 from tokscale.config import KLBottleneck, TrialConfig, VitTokenizer, VQBottleneck
 from tokscale.errors import ConfigError
@@ -174,20 +175,10 @@ def test_s_b_16_with_256_latent_tokens_adds_their_vectors_and_one_mask():
 def test_memory_of_training_is_what_autograd_saves(precision):
     trial = parse(TrialConfig, {"tokenizer": latent(48, encoder="micro", decoder="micro").model_dump(),
                                 "training": {"batch_size": 2, "precision": precision}})  # fmt: skip
-    model, images, kept = built(trial.tokenizer, 32), torch.rand(2, 3, 32, 32), {}
-    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-
-    def keep(tensor):
-        if tensor.untyped_storage().data_ptr() not in own:
-            kept[tensor.untyped_storage().data_ptr()] = (tensor.untyped_storage().nbytes(), tensor)
-        return tensor
-
-    bf16 = torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "bf16")
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), bf16:
-        (model(images)[0].float() - images).square().mean()
-    saved = sum(size for size, _ in kept.values())
-    expected = cost.stage_cost("tokenizer", trial).memory_bytes - 16 * model.sizes["tokenizer_params"]
-    assert expected == pytest.approx(saved, rel=0.15)
+    model, images = built(trial.tokenizer, 32), torch.rand(2, 3, 32, 32)
+    saved = kept_for_backward(model, lambda: (model(images)[0].float() - images).square().mean(), precision == "bf16")
+    found = cost.stage_cost("tokenizer", trial)
+    assert 2 * found.image_bytes + found.rounded_bytes == pytest.approx(saved, rel=0.15)
 
 
 def test_label_and_layout_name_them():

@@ -210,7 +210,10 @@ def test_every_frame_costs_the_networks_beside_the_tokenizer_what_an_image_does(
     )  # fmt: skip
     of_image, of_clip = cost.loss_sizes(image), cost.loss_sizes(clip)
     assert (of_clip.always, of_clip.adversarial) == (8 * of_image.always, 8 * of_image.adversarial)
-    assert of_clip.kept == 8 * of_image.kept
+    assert (of_clip.kept.kept_bytes(2), of_clip.image_bytes(2)) == (
+        8 * of_image.kept.kept_bytes(2),
+        8 * of_image.image_bytes(2),
+    )
     assert (of_clip.trained_params, of_clip.frozen_params) == (of_image.trained_params, of_image.frozen_params)
     plain = clip.model_copy(update={"losses": type(clip.losses)()})
     assert cost.tokenizer_training_flops(plain) == 1024 * cost.training_flops(clip.tokenizer, 32, 8)

@@ -134,7 +134,7 @@ def test_it_costs_a_second_pass_through_the_decoders_convolutions(prepared):
     second = convolutional_decoder(config.tokenizer.convolution, 16)
     with_help, without = (cost.stage_cost("tokenizer", each) for each in (config, plain))
     assert with_help.flops - without.flops == pytest.approx(48 * 3 * second.flops)
-    assert with_help.image_bytes - without.image_bytes == 4 * second.kept
+    assert with_help.image_bytes - without.image_bytes == second.kept_bytes(4)
     weightless = plain.losses.model_copy(update={"shortcut": ShortcutLoss(weight=0)})
     assert cost.stage_cost("tokenizer", config.model_copy(update={"losses": weightless})) == without
 
