@@ -35,6 +35,7 @@ from slurm.notes import (
     write_elements,
     write_json,
 )
+from slurm.threads import short_waits
 from slurm.worker import call, describe, flush_output, output_to
 
 __all__ = ["Element", "End", "read_bad_nodes", "read_end", "run_element", "write_elements"]
@@ -193,7 +194,7 @@ def _prepare(element: Element) -> None:
     for name, value in (
         ("OMP_NUM_THREADS", threads),
         ("MKL_NUM_THREADS", threads),
-        ("OMP_WAIT_POLICY", "passive"),  # spinning threads and whatever else runs on a node keep each other waiting
+        *short_waits(os.environ).items(),
         # On a shared folder, a stale handle in such a cache takes down one rank and hangs the others.
         ("TRITON_CACHE_DIR", str(caches / "triton")),
         ("TORCHINDUCTOR_CACHE_DIR", str(caches / "inductor")),

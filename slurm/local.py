@@ -15,6 +15,7 @@ from slurm.executor import Executor, Job, JobState, JobStatus
 from slurm.machine import cores, default_workers, visible_gpus
 from slurm.process import EXIT_SECONDS, WorkerProcess
 from slurm.queue import JobQueue
+from slurm.threads import short_waits
 
 MEMORY_PER_WORKER_GB = 2.0  # torch and a small model
 LONGEST_SLEEP = 1.0  # a death that the channel does not show is noticed after this many seconds
@@ -140,10 +141,7 @@ class LocalExecutor(Executor):
         """A new worker; None where the system refuses one but others can carry on."""
         slot = min(set(range(self.workers)) - {worker.slot for worker in self._alive})
         threads = str(self.threads_per_worker)
-        # Threads that spin while they wait for one of theirs, which has lost its core to another process, stop a small
-        # model's training almost altogether; to sleep instead costs next to nothing.
-        waiting = {"OMP_WAIT_POLICY": "passive"}
-        environment = {**waiting, **os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment = {**short_waits(os.environ), **os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         if self.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         try:

@@ -57,7 +57,7 @@ def disturb() -> None:
 
 
 def process_facts(file: str) -> None:
-    threads = [os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY")]
+    threads = [os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT")]
     handler = signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     facts = os.getpid(), *threads, os.environ.get("DISTURBED"), os.getcwd(), handler
     print("facts written")

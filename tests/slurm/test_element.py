@@ -182,12 +182,12 @@ def test_target_that_never_listens_is_not_interrupted(start: Callable[..., Run],
 
 
 def test_environment_of_a_target(start: Callable[..., Run], tmp_path: Path) -> None:
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OMP_WAIT_POLICY", "TRITON_CACHE_DIR", "JOB_PREVIOUS_END")
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "GOMP_SPINCOUNT", "TRITON_CACHE_DIR", "JOB_PREVIOUS_END")
     write_end(tmp_path / "a", 3, End("stopped", 0, "out of memory", requeued=True))
     run = start("environment", *names, MKL_NUM_THREADS="5", SLURM_RESTART_COUNT="1")
     assert run.wait() == 0
     cores = min(3, len(os.sched_getaffinity(0)))  # of 6 for 2 tasks
-    assert run.told() == [f"{cores} 5 passive {tmp_path}/caches-of-job-7/triton out of memory"]
+    assert run.told() == [f"{cores} 5 3000 {tmp_path}/caches-of-job-7/triton out of memory"]
 
 
 def test_end_before_the_last_is_no_previous_end(start: Callable[..., Run], tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def test_a_job_leaves_the_process_as_it_found_it(tmp_path, job):
     with LocalExecutor(1, threads_per_worker=3) as executor:
         executor.submit([job("first", "disturb"), job("second", "process_facts", str(facts))])
         worker = finish(executor)["second"].worker
-    assert lines(facts) == [f"{worker} 3 3 passive None {os.getcwd()} True"]
+    assert lines(facts) == [f"{worker} 3 3 3000 None {os.getcwd()} True"]
     assert lines(tmp_path / "logs/second.log") == ["facts written"]
 
 

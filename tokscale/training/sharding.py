@@ -103,16 +103,23 @@ def average_whole_gradients(parameters: Iterable[Tensor]) -> None:
 def clip_gradients(parameters: Iterable[Tensor], bound: float) -> Tensor:
     """Scale gradients to a norm of at most ``bound`` over all ranks' parts; the norm before, equal on all ranks."""
     known = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    local = [gradient.to_local() for gradient in known if isinstance(gradient, DTensor)]
-    whole = [gradient for gradient in known if not isinstance(gradient, DTensor)]
-    norm: Tensor = torch.nn.utils.get_total_norm(whole)
-    if len(whole) < len(known):
-        squares = torch.nn.utils.get_total_norm(local).square()
+    whole, local = known, []
+    if is_sharded(known):
+        local = [gradient.to_local() for gradient in known if isinstance(gradient, DTensor)]
+        whole = [gradient for gradient in known if not isinstance(gradient, DTensor)]
+    norm = _norm(whole)
+    if local:
+        squares = _norm(local).square()
         dist.all_reduce(squares)
         norm = (norm.square().to(squares.device) + squares).sqrt()
     factor = (bound / (norm + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_([*local, *whole], factor)
     return norm
+
+
+def _norm(gradients: list[Tensor]) -> Tensor:
+    """Of all of them together, as ``torch.nn.utils.get_total_norm`` has it, which sorts them by device first."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))) if gradients else torch.tensor(0.0)
 
 
 def whole_state(module: nn.Module, *, kept: bool) -> dict[str, Tensor]:

@@ -60,6 +60,7 @@ class Task(pl.LightningModule, ABC):
         self.losses: Named = {}
         self.trained: dict[str, Tensor] = {}
         """the state at the end of training, whole, on the processor; of rank 0"""
+        self._learned: list[list[torch.nn.Parameter]] = []  # by each optimizer
         self.told: dict[str, float] = {}
         """what an intermediate measurement found, until it is written beside the losses"""
 
@@ -93,10 +94,13 @@ class Task(pl.LightningModule, ABC):
             batch = self._moved(next(dataloader_iter)[0])
         self.before_step()
         optimizers = self.trainer.optimizers
-        for optimizer, rate in zip(optimizers, self.learning_rates(), strict=True):
+        if not self._learned:
+            self._learned = [[one for group in each.param_groups for one in group["params"]] for each in optimizers]
+        for optimizer, parameters, rate in zip(optimizers, self._learned, self.learning_rates(), strict=True):
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            optimizer.zero_grad()
+            for parameter in parameters:
+                parameter.grad = None
         self.losses = {}
         share = _images(batch)
         key = seed_for("step", self.seed, self.step)
@@ -115,7 +119,7 @@ class Task(pl.LightningModule, ABC):
             self.finish_step()
             for number, optimizer in enumerate(optimizers):
                 if self.takes_part(number):
-                    self._clip(number, optimizer)
+                    self._clip(number)
                     optimizer.step()
             self.after_step()
 
@@ -198,9 +202,9 @@ class Task(pl.LightningModule, ABC):
         else:
             loss.backward()  # type: ignore[no-untyped-call]
 
-    def _clip(self, number: int, optimizer: torch.optim.Optimizer) -> None:
+    def _clip(self, number: int) -> None:
         """Bound the norm of an optimizer's gradients, averaged over the ranks, and watch it."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        parameters = self._learned[number]
         if is_sharded(parameters):
             average_whole_gradients(parameters)
         bound = self.training_config.gradient_clip or float("inf")
