@@ -37,7 +37,7 @@ class AutoregressiveProbe(nn.Module):
     def __init__(self, config: ProbeConfig, latents: LatentSpec, num_classes: int):
         super().__init__()
         size = config.size
-        self.width = size.width
+        self.width, self.heads = size.width, size.heads
         self.spec, self.null_label, self.class_dropout = latents, num_classes, config.class_dropout
         self.class_embedding = embedding(num_classes + 1, size.width)
         self.tokens: CodeTokens | LatentTokens

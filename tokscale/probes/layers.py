@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import prod
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -80,7 +80,7 @@ class Cache:
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, None]:
         """Add one position (b, heads, 1, head_dim); views of all positions so far (b, heads, filled, head_dim)."""
         batch, heads, added, head_dim = keys.shape
         if self._keys is None or self._values is None:
@@ -90,7 +90,24 @@ class Cache:
         self._keys[:, :, self.filled : end] = keys
         self._values[:, :, self.filled : end] = values
         self.filled = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+        return self._keys[:, :, :end], self._values[:, :, :end], None
+
+
+class FixedCache(NamedTuple):
+    """Keys and values of one block for all positions (b, heads, n, head_dim), of which only some are to be seen.
+
+    Where the next one goes (1,), and which are seen then (1, 1, 1, n), stand in tensors too: every position is the same
+    work on the same memory.
+    """
+
+    keys: Tensor
+    values: Tensor
+    place: Tensor
+    seen: Tensor
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Put one position (b, heads, 1, head_dim) in its place; all positions, and which of them are seen."""
+        return self.keys.index_copy_(2, self.place, keys), self.values.index_copy_(2, self.place, values), self.seen
 
 
 class Attention(nn.Module):
@@ -105,12 +122,13 @@ class Attention(nn.Module):
         self.qkv = linear(width, 3 * width)
         self.proj = linear(width, width, std=residual_std)
 
-    def forward(self, x: Tensor, rotations: Tensor | None, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor | None, cache: Cache | FixedCache | None = None) -> Tensor:
         queries, keys, values = split_heads(self.qkv(x), self.heads, rotations)
+        seen = None
         if cache is not None:
             assert x.shape[1] == 1, "a cached pass takes one position"
-            keys, values = cache.extend(keys, values)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=cache is None)
+            keys, values, seen = cache.extend(keys, values)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, seen, is_causal=cache is None)
         return cast(Tensor, self.proj(mixed.transpose(1, 2).flatten(2)))
 
 
@@ -138,6 +156,6 @@ class Block(nn.Module):
         self.mlp = SwiGLU(width, hidden, residual_std)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, rotations: Tensor | None, cache: Cache | None = None) -> Tensor:
+    def forward(self, x: Tensor, rotations: Tensor | None, cache: Cache | FixedCache | None = None) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), rotations, cache))
         return cast(Tensor, x + self.dropout(self.mlp(self.mlp_norm(x))))

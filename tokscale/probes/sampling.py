@@ -19,6 +19,7 @@ from tokscale.errors import ConfigError, DivergedError
 from tokscale.probes.autoregressive import AutoregressiveProbe, measuring
 from tokscale.probes.choosing import choose
 from tokscale.probes.mixture import Mixture
+from tokscale.probes.recorded import RecordedSteps
 from tokscale.probes.tokens import CodeTokens, LatentTokens
 
 CANDIDATES = 64
@@ -85,13 +86,16 @@ def sample(
     top_p: float = 1.0,
     generator: torch.Generator | None = None,
     cached: bool = True,
+    recorded: RecordedSteps | None = None,
 ) -> Tensor:
     """Codes (b, n) int64 or raw latents (b, n, d) for labels (b,).
 
     The first ``cfg_start`` of an image's tokens, a share that is rounded to whole ones, are drawn without guidance.
     ``generator`` must be on the probe's device. ``cached=False`` runs the whole prefix again for every token: the same
-    samples, n / 2 times the work; the reference that the cache is tested and timed against. Values out of range, and
-    ``top_k`` or ``top_p`` for continuous latents, raise ``ConfigError``, a probe of no finite states ``DivergedError``.
+    samples, n / 2 times the work; the reference that the cache is tested and timed against. ``recorded`` takes the
+    place of the cache, the same up to rounding: it is of this probe, for as many contexts as there are labels, or twice
+    as many with guidance. Values out of range, and ``top_k`` or ``top_p`` for continuous latents, raise
+    ``ConfigError``, a probe of no finite states ``DivergedError``.
     """
     _check(probe, temperature, top_k, top_p)
     first_guided = unguided_tokens(probe.spec.tokens, cfg_start)
@@ -104,7 +108,9 @@ def sample(
     with measuring(probe):
         for position in range(spec.tokens):
             prefix = drawn[:, :position]
-            if cached:
+            if recorded is not None:
+                states = recorded.next_state(prefix, contexts)
+            elif cached:
                 states = probe.next_state(prefix, contexts, caches)
             else:
                 states = probe.states(prefix, contexts)[:, -1]

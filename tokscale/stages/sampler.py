@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -15,10 +15,12 @@ from tokscale.data import frames_of, to_uint8
 from tokscale.metrics.panel import Panel, SeenByAll
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.probes import AutoregressiveProbe, DiffusionProbe, Probe, sample, sample_diffusion, sampling_noise
+from tokscale.probes.recorded import RecordedSteps
 from tokscale.record import write_atomically
 from tokscale.stages.attempts import SAMPLES
 from tokscale.stages.clips import ClipDistance
 from tokscale.stages.context import Context
+from tokscale.training.compiling import compiler
 
 _LATENTS = "latents"
 
@@ -43,6 +45,8 @@ class Sampler:
     seed: int
     half_precision: bool
     """whether a diffusion probe computes in bfloat16, as it was trained to"""
+    _recordings: dict[int, RecordedSteps] = field(default_factory=dict)
+    """by the number of contexts"""
 
     def samples(
         self, scale: float, count: int, pictures: int = 0, clips: ClipDistance | None = None, *,
@@ -73,8 +77,12 @@ class Sampler:
     def _tokens(self, scale: float, number: int, labels: Tensor, generator: torch.Generator) -> Tensor:
         """Codes (b, n) or latents (b, n, d) of a batch of labels (b,)."""
         if isinstance(self.probe, AutoregressiveProbe):
-            return sample(self.probe, labels, cfg_scale=scale, cfg_start=self.config.cfg_start,
-                          temperature=self.config.temperature, generator=generator)  # fmt: skip
+            recorded = self._recorded(self.probe, scale, labels)
+            tokens = sample(self.probe, labels, cfg_scale=scale, cfg_start=self.config.cfg_start,
+                            temperature=self.config.temperature, generator=generator, recorded=recorded)  # fmt: skip
+            if recorded is not None and (words := recorded.words()) not in self.context.notes:
+                self.context.notes.append(words)
+            return tokens
         path = self.context.folder.checkpoints / SAMPLES / f"cfg{scale:.10g}" / f"{number:06d}.safetensors"
         shape = (len(labels), self.probe.spec.tokens, self.probe.spec.dim)
         kept = _kept(path, shape)
@@ -82,6 +90,15 @@ class Sampler:
             kept = self._diffused(self.probe, scale, number, labels).cpu()
             write_atomically(path, save({_LATENTS: kept}))
         return kept.to(labels.device)
+
+    def _recorded(self, probe: AutoregressiveProbe, scale: float, labels: Tensor) -> RecordedSteps | None:
+        """Recorded passes for whole batches on a GPU, where a run is compiled; a last, smaller one does without."""
+        if not (self.context.runtime.compile and labels.is_cuda and len(labels) == self.config.batch_size):
+            return None
+        contexts = len(labels) * (1 if scale == 1 else 2)
+        if contexts not in self._recordings:
+            self._recordings[contexts] = RecordedSteps(probe, contexts, compiler(labels.device))
+        return self._recordings[contexts]
 
     def _diffused(self, probe: DiffusionProbe, scale: float, number: int, labels: Tensor) -> Tensor:
         noise = sampling_noise(probe, len(labels), self.seed, number * self.config.batch_size)

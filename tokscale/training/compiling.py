@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tokscale.errors import ConfigError
 from tokscale.stage import COMPILE_VARIABLE
@@ -28,6 +31,12 @@ def compile_blocks(module: nn.Module, device: torch.device, backend: str = "indu
     for block in blocks:
         block.compile(backend=backend, dynamic=False)
     return len(blocks)
+
+
+def compiler(device: torch.device, backend: str = "inductor") -> Callable[[Callable[[Tensor], Tensor]], Any]:
+    """What has torch compile a function of one size; raises ``ConfigError`` where the code generator is missing."""
+    _check(device)
+    return partial(torch.compile, backend=backend, dynamic=False, fullgraph=True)
 
 
 def _check(device: torch.device) -> None:

@@ -13,7 +13,9 @@ from tokscale.errors import ConfigError, DivergedError
 from tokscale.probes import sample
 from tokscale.probes.choosing import choose
 from tokscale.probes.mixture import Mixture
+from tokscale.probes.recorded import RecordedSteps
 from tokscale.probes.sampling import _Draw, cut, unguided_tokens
+from tokscale.training.compiling import compiler
 
 CODES = LatentSpec("discrete", (3, 4), 12, 8, 7)
 LATENTS = LatentSpec("continuous", (3, 4), 12, 3)
@@ -52,6 +54,17 @@ def test_cached_samples_are_those_without_a_cache(probe, cfg_scale):
     torch.testing.assert_close(cached, plain, rtol=1e-4, atol=1e-4)
     assert cached.shape == (5, 12, *([3] if probe.spec is LATENTS else []))
     assert not torch.equal(cached, sample(probe, LABELS, cfg_scale=cfg_scale, generator=seeded(1)))
+
+
+@pytest.mark.parametrize("cfg_scale", [1.0, 2.5])
+@pytest.mark.parametrize("backend", [None, "aot_eager"])
+def test_passes_of_one_size_sample_what_the_cache_does(probe, cfg_scale, backend):
+    compiled = None if backend is None else compiler(torch.device("cpu"), backend)
+    recorded = RecordedSteps(probe, 5 if cfg_scale == 1 else 10, compiled)
+    for seed in (0, 1):  # the second batch finds the first one's keys and values
+        plain = sample(probe, LABELS, cfg_scale=cfg_scale, cfg_start=0.3, generator=seeded(seed))
+        found = sample(probe, LABELS, cfg_scale=cfg_scale, cfg_start=0.3, generator=seeded(seed), recorded=recorded)
+        torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_sampling_leaves_the_mode_and_no_gradients(probe):
