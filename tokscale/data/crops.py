@@ -65,9 +65,14 @@ def random_crop(out: Pixels, image: Pixels, scale: float, top: float, left: floa
     _squares.crop(out, image, halvings, rows, columns, flip)
 
 
+def largest_short_side(resolution: int) -> int:
+    """What the short side of an image is brought to at most, for a random crop."""
+    return math.ceil(resolution / _SMALLEST_SHARE)
+
+
 def random_short_side(resolution: int, scale: float) -> int:
     """What the short side of an image is brought to for a random crop with the draw ``scale`` in [0, 1)."""
-    return resolution + int(scale * (math.ceil(resolution / _SMALLEST_SHARE) - resolution + 1))
+    return resolution + int(scale * (largest_short_side(resolution) - resolution + 1))
 
 
 def _place(draw: float, whole: int, side: int) -> int:

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tokscale.data.crops import center_crop, random_crop, random_short_side
+from tokscale.data.crops import center_crop, largest_short_side, random_crop
 from tokscale.data.decoding import UnreadableImage, decode
 from tokscale.data.images import Batch, ImageSet, Skipped, Split, as_batch
+from tokscale.data.kept_pixels import kept_pixels, name_of, stamp
 from tokscale.data.randomness import Words, uniforms
 from tokscale.errors import DataError
 
@@ -58,6 +59,8 @@ class EncodedImages(ImageSet):
     size: int
     item = "image"
     """what an item is called in messages"""
+    rate: float | None = None
+    """frames a second of an item that has several, where that is said"""
 
     def __init__(self, transform: Transform, split: Split, labels: Integers, class_names: list[str], name: str):
         self.transform, self.split, self.name = transform, split, name
@@ -67,6 +70,7 @@ class EncodedImages(ImageSet):
         self.size = len(labels)
         self.all_labels = labels
         self.left_out: list[Skipped] = []
+        self._kept = kept_pixels()
         self._bad = torch.zeros(len(labels), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
         self._reasons: dict[int, str] = {}
 
@@ -151,9 +155,44 @@ class EncodedImages(ImageSet):
                 return file
         raise self._nothing()
 
+    def stamp(self, file: int) -> tuple[object, ...]:
+        """What tells this encoded image from others, wherever they are, and from what it was before a change."""
+        return stamp(self.path(file))
+
     def decode(self, room: Pixels, file: int, draw: list[float] | None) -> None:
         """Fill ``room`` with cropped pixels (c, h, w); raises ``OSError`` or ``UnreadableImage``."""
-        self._crop(room, decode(self.read(file), self._enough(draw)), draw)
+        if self._cut_anywhere(draw):
+            self._crop(room, self._pixels(file), draw)
+        else:
+            self._crop(room, decode(self.read(file)), draw)
+
+    def _pixels(self, file: int) -> Pixels:
+        """An image as it is decoded for random crops."""
+        enough = largest_short_side(self.resolution)
+        if self._kept is None:
+            return decode(self.read(file), enough)
+        name = name_of("image", self.stamp(file), enough)
+        pixels = self._kept.load(name)
+        if pixels is None:
+            pixels = decode(self.read(file), enough)
+            self._kept.keep(name, pixels)
+        return pixels
+
+    def _cut_anywhere(self, draw: list[float] | None) -> bool:
+        return draw is not None and self.transform.crop == "random"
+
+    def _decode_once(self, room: Pixels, file: int, draw: list[float] | None) -> None:
+        """As ``decode``, where evaluation's pixels, which are the same each time, are kept."""
+        if self._kept is None or draw is not None:
+            return self.decode(room, file, draw)
+        name = name_of("crop", self.stamp(file), self.item_shape, self.rate)
+        found = self._kept.load(name)
+        if found is not None and found.shape == room.shape:
+            room[:] = found
+        else:
+            self.decode(room, file, None)
+            self._kept.keep(name, room)
+        return None
 
     def _fill(self, room: Pixels, file: int, draw: list[float] | None = None) -> bool:
         """Fill ``room`` with cropped pixels; not with those of an image that cannot be read."""
@@ -161,7 +200,7 @@ class EncodedImages(ImageSet):
 
     def _try(self, room: Pixels, file: int, draw: list[float] | None = None) -> bool:
         try:
-            self.decode(room, file, draw)
+            self._decode_once(room, file, draw)
         except OSError as error:
             self._skip(file, error.strerror or str(error))
         except UnreadableImage as error:
@@ -169,12 +208,6 @@ class EncodedImages(ImageSet):
         else:
             return True
         return False
-
-    def _enough(self, draw: list[float] | None) -> int | None:
-        """The short side that a crop needs; None where all pixels count, as measuring is defined on them."""
-        if draw is None or self.transform.crop != "random":
-            return None
-        return random_short_side(self.resolution, draw[0])
 
     def _crop(self, room: Pixels, image: Pixels, draw: list[float] | None) -> None:
         if draw is None:

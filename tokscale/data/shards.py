@@ -25,6 +25,7 @@ from tokscale.config import ShardsData
 from tokscale.data.decoding import ENDINGS
 from tokscale.data.encoded import EncodedImages, refuse_shared
 from tokscale.data.images import Skipped, Split, left_out
+from tokscale.data.kept_pixels import stamp
 from tokscale.data.randomness import hash64
 from tokscale.errors import DataError, one_of
 
@@ -87,6 +88,10 @@ class ShardImages(EncodedImages):
     def fingerprint(self, file: int) -> str:
         member = self.members[file]
         return f"{Path(member.shard).name} {member.key}{member.ending} {member.size}"
+
+    def stamp(self, file: int) -> tuple[object, ...]:
+        member = self.members[file]
+        return *stamp(member.shard), member.offset, member.size
 
     def read(self, file: int) -> bytes:
         member = self.members[file]

@@ -26,7 +26,7 @@ class FolderVideos(FolderImages):
     medium = Medium("video", ENDINGS)
 
     def __init__(self, config: VideoFolderData, split: Split):
-        self.frames, self.fps = config.frames, config.fps
+        self.frames, self.rate = config.frames, config.fps
         super().__init__(config, split)
 
     @property
@@ -35,7 +35,7 @@ class FolderVideos(FolderImages):
 
     @property
     def reference(self) -> str:
-        rate = "" if self.fps is None else f"-{self.fps:g}fps"
+        rate = "" if self.rate is None else f"-{self.rate:g}fps"
         return f"{super().reference}-{self.frames}f{rate}"
 
     def augmented_images(self, indices: Sequence[int], draws: Words) -> Batch:
@@ -45,5 +45,5 @@ class FolderVideos(FolderImages):
 
     def decode(self, room: Pixels, file: int, draw: list[float] | None) -> None:
         place, crop = (None, None) if draw is None else (draw[-1], draw[:-1])
-        for number, frame in enumerate(read_clip(self.path(file), self.frames, self.fps, place)):
+        for number, frame in enumerate(read_clip(self.path(file), self.frames, self.rate, place)):
             self._crop(room[:, number], frame, crop)
