@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from tokscale.data import Skipped, Split
 from tokscale.data.latent_writer import LatentWriter
 from tokscale.data.latents import finish_latents, open_latents
-from tokscale.data.variants import Batch, EncodedBatches, Variants, open_variants
+from tokscale.data.variants import EncodedBatches, Variants, open_variants
 from tokscale.memory import images_at_once
 from tokscale.models.tokenizer import Tokenizer
 from tokscale.parsing import parse
@@ -23,8 +20,7 @@ from tokscale.stages.configs import LatentsStage
 from tokscale.stages.context import Context, Measures
 from tokscale.stages.tokenizer import load_measured
 from tokscale.training.compiling import compile_blocks
-from tokscale.training.loop import Runtime
-from tokscale.training.stopping import ignore_signals
+from tokscale.training.loop import loader_of
 
 _SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -66,7 +62,7 @@ def _encode(
     """Write what the writer does not have yet; it is noted now and then, and when a signal asks to stop."""
     earlier = [Skipped(*item) for item in writer.noted.get("skipped", ())]
     noted_at, end = time.monotonic(), batches.start
-    for pictures, labels, following in _loaded(batches, context.runtime):
+    for pictures, labels, following in loader_of(batches, context.runtime):
         if context.flag or time.monotonic() - noted_at >= context.runtime.checkpoint_seconds:
             context.check()
             writer.note(images=end, skipped=_told(earlier, images))
@@ -93,11 +89,3 @@ def _filled(images: Tensor, size: int) -> Tensor:
 def _told(earlier: list[Skipped], images: Variants) -> list[tuple[str, str]]:
     """Path and reason of what could not be read, in earlier attempts or in this one, each once."""
     return [(item.path, item.reason) for item in dict.fromkeys([*earlier, *images.skipped])]
-
-
-def _loaded(batches: EncodedBatches, runtime: Runtime) -> Iterable[Batch]:
-    """The batches, made by worker processes beside a GPU, which would wait for one that decodes alone."""
-    on_gpu, workers = runtime.device.type == "cuda", runtime.loader_workers
-    if workers is None:
-        workers = min(8, len(os.sched_getaffinity(0))) if on_gpu else 0
-    return DataLoader(batches, batch_size=None, num_workers=workers, pin_memory=on_gpu, worker_init_fn=ignore_signals)

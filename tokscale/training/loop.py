@@ -123,7 +123,7 @@ def train(
         if setting.runtime.compile and not setting.runtime.shard:
             compile_blocks(task, setting.runtime.device)
         trainer = _trainer(task, setting, watchers)
-        loader = _loader(batches_from(start), setting.runtime)
+        loader = loader_of(batches_from(start), setting.runtime)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning")  # advice on workers and on unnamed loggers
             trainer.fit(task, loader, ckpt_path=checkpoint, weights_only=True)
@@ -146,7 +146,8 @@ def _step_of(checkpoint: Path | None) -> int:
     return int(state["task"]["step"])
 
 
-def _loader(batches: IterableDataset[Any], runtime: Runtime) -> DataLoader[Any]:
+def loader_of(batches: IterableDataset[Any], runtime: Runtime) -> DataLoader[Any]:
+    """Batches as they are; beside a GPU, worker processes make them ahead, into memory that it can fetch from."""
     on_gpu = runtime.device.type == "cuda"
     workers = runtime.loader_workers
     if workers is None:
