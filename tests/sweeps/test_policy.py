@@ -144,3 +144,15 @@ def test_the_same_error_of_two_trials_has_one_signature():
     one, other = (StageStatus(StageState.failed, 1, "store", where.format(name)) for name in ("0" * 16, "ab" * 8))
     assert signature(one) == signature(other)
     assert signature(one) != signature(StageStatus(StageState.failed, 1, "data", where))
+
+
+def test_what_a_node_adds_to_a_launchers_last_words_makes_no_other_error():
+    line = "a line of setup failed with status 7: module load cuda"
+    words = [StageStatus(StageState.failed, 1, cause, message) for cause, message in (
+        ("launch", f"{line}\nno such module"), ("launch", f"{line}\nslurmstepd: error\nno such module"),
+        ("launch", "a line of setup failed with status 7: cd /data\nno such module"),
+        ("code", f"{line}\none"), ("code", f"{line}\ntwo"),
+    )]  # fmt: skip
+    first, second, other, *code = map(signature, words)
+    assert first == second != other
+    assert code[0] != code[1]
