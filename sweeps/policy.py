@@ -80,8 +80,8 @@ def may_go_on(cause: str | None, tries: int) -> bool:
 def signature(status: StageStatus) -> tuple[str, str]:
     """Cause and message of a failure without the ids of stages and jobs: equal for the same error of two trials.
 
-    Of a launch that failed the first line counts: what follows are the launcher's last words, to which each node may add
-    words of its own.
+    Of a launch that failed the first line counts: what follows are the launcher's last words, to which each node may
+    add words of its own.
     """
     cause, message = status.cause or "unknown", status.message or ""
     if cause == "launch":

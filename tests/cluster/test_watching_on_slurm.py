@@ -113,7 +113,9 @@ def test_jobs_that_never_reached_their_stage_show_the_launchers_log(lab, tmp_pat
     desk = Desk.make(tmp_path, lab, SPEC, broken)
     desk.tokscale("submit", desk.spec, "--cluster", "lab")
     text = desk.tokscale("status", desk.name, "--watch", expected=1)
-    (group,) = [group for group in desk.status()["failures"] if group["state"] == "failed"]
+    groups = [group for group in desk.status()["failures"] if group["state"] == "failed"]
+    assert len(groups) == 1, groups
+    (group,) = groups
     assert (group["cause"], group["count"], group["trials"]) == ("launch", 2, [1, 2])
     assert "| error: this environment is gone" in text
     assert "tokscale cluster check" in text
