@@ -143,13 +143,14 @@ def _tokenizer_stage(trial: TrialConfig) -> StageCost:
     kept = tokenizer_params(trial.tokenizer, *trial.data.extent)["tokenizer_params"]
     trained = kept + losses.trained_params
     size = size_of_float(training)
-    each = kept_by_tokenizer(trial).kept_bytes(size) + losses.image_bytes(size)
-    each += 3 * 4 * _pixels(trial) + losses.passing_bytes  # images, patches, reconstructions
+    own, judged = kept_by_tokenizer(trial).kept_bytes(size) + losses.image_bytes(size), losses.judged_bytes(size)
+    own, pixels = own + losses.passing_bytes, 3 * 4 * _pixels(trial)  # images, patches, reconstructions
+    each = max(own, judged) + pixels
     averaged = averaged_bytes(kept, training)
     fixed = trained_bytes(trained, training) + averaged + losses.frozen_bytes(size)
     blocks, block = tokenizer_blocks(trial.tokenizer)
     flops = tokenizer_training_flops(trial) + _watching_flops(trial)
-    recomputed = each - spared_by_recomputing(trial, size)
+    recomputed = max(own - spared_by_recomputing(trial, size), judged) + pixels
     shared = trained_bytes(blocks, training) + averaged_bytes(blocks, training)
     return StageCost(flops, fixed, each, training.batch_size, checkpointed_bytes(trained, averaged), shared, 4 * block,
                      recomputed, gradient_bytes(trained), rounded_bytes(trained, training))  # fmt: skip

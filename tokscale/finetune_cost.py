@@ -26,20 +26,21 @@ def finetune_stage_cost(trial: TrialConfig) -> StageCost:
     training, losses, decoder = second.training, loss_sizes(second), sizes["decoder_params"]
     trained, averaged = decoder + losses.trained_params, averaged_bytes(decoder, training)
     size, encoding = size_of_float(training), widest_half(trial, 1)
-    kept = kept_by_tokenizer(trial, DECODER).kept_bytes(size) + losses.image_bytes(size)
+    kept = kept_by_tokenizer(trial, DECODER).kept_bytes(size) + losses.image_bytes(size) + losses.passing_bytes
+    beside = max(encoding, losses.judged_bytes(size))  # in passes of their own
     frozen = 4 * (sizes["tokenizer_params"] - decoder) + losses.frozen_bytes(size)
     recomputed = kept - spared_by_recomputing(trial, size, DECODER)
-    pixels = 3 * 4 * 3 * trial.data.resolution**2 + losses.passing_bytes  # images, patches, reconstructions
+    pixels = 3 * 4 * 3 * trial.data.resolution**2  # images, patches, reconstructions
     blocks, block = half_blocks(trial.tokenizer, trial.tokenizer.decoder)
     return StageCost(
         finetuning_flops(second),
         fixed_bytes=trained_bytes(trained, training) + averaged + frozen,
-        image_bytes=max(kept, encoding) + pixels,
+        image_bytes=max(kept, beside) + pixels,
         batch=training.batch_size,
         disk_bytes=checkpointed_bytes(trained, averaged),
         blocks_bytes=trained_bytes(blocks, training) + averaged_bytes(blocks, training),
         block_bytes=4 * block,
-        recomputed_bytes=max(recomputed, encoding) + pixels,
+        recomputed_bytes=max(recomputed, beside) + pixels,
         gradient_bytes=gradient_bytes(trained),
         rounded_bytes=rounded_bytes(trained, training),
     )

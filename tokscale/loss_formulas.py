@@ -82,16 +82,24 @@ class LossCosts(NamedTuple):
     discriminator_params: int
     frozen_params: int
     kept: Tally
-    """what is kept of each image beside what is compared"""
+    """what is kept of each image in the tokenizer's own pass, beside what is compared"""
     compared: Compared
     """what a perceptual distance keeps of each image beside"""
     passed_params: int
     """of the frozen ones, those of the perceptual network, through which gradients pass"""
+    judged: Tally = Tally()
+    """what a discriminator keeps of image and reconstruction in its own pass, when the tokenizer's is over"""
+    penalised: Tally = Tally()
+    """what it keeps in a penalty's pass, in float32: of its forward pass and of its gradient by the image"""
 
     def image_bytes(self, size: int) -> int:
         """Bytes kept of each image, in training with floats of so many bytes."""
         whole = self.compared.whole + (self.compared.copied if size < _WHOLE else 0)
         return self.kept.kept_bytes(size) + size * self.compared.rounded + _WHOLE * whole
+
+    def judged_bytes(self, size: int) -> int:
+        """Bytes kept of each image in a discriminator's own passes, of which there is one at a time."""
+        return max(self.judged.kept_bytes(size), self.penalised.kept_bytes(_WHOLE))
 
     @property
     def passing_bytes(self) -> int:
@@ -128,11 +136,11 @@ def loss_costs(
         alignment_params=aligned.params,
         discriminator_params=judge.params,
         frozen_params=seeing.params + teacher.params,
-        # of the reconstruction by the frozen network, of image and reconstruction by the discriminator; a penalty alone
-        # keeps its forward pass, its gradient, and what goes back through both
-        kept=judge * (frames * (3 if gan and used(gan.r1) else 2)) + aligned,
+        kept=judge * frames + aligned,
         compared=Compared(*(frames * floats for floats in comparing)),
         passed_params=seeing.params,
+        judged=judge * (2 * frames),
+        penalised=judge * (2 * frames) if gan and used(gan.r1) else Tally(),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -18,6 +20,7 @@ from tokscale.models.vit import Tubelet, VitEncoder
 from tokscale.parsing import parse
 from tokscale.probes import build_probe
 from tokscale.teachers.base import VisionTeacher
+from tokscale.training.decoder_task import DecoderTask
 from tokscale.training.sharding import _prepare_moments
 from tokscale.training.tasks import ProbeTask
 from tokscale.training.tokenizer_task import TokenizerTask
@@ -39,6 +42,12 @@ class Dinov2Like(VisionTeacher):
         return self.module(torch.nn.functional.interpolate(images, (224, 224))).float()
 
 
+@contextmanager
+def autocast(half):
+    with torch.autocast("cpu", torch.bfloat16, enabled=half), AutocastOfCuda():
+        yield
+
+
 def peak_of(task, batch, beside=()):
     """Bytes of all tensors at most, in a step of a training that has its moments."""
     optimizers = task.configure_optimizers()
@@ -47,11 +56,12 @@ def peak_of(task, batch, beside=()):
     moments = [tensor for optimizer in optimizers for state in optimizer.state.values() for tensor in state.values()]
     half = task.training_config.precision == "bf16"
     with LiveBytes([*task.parameters(), *task.buffers(), *moments, *beside]) as live:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half), AutocastOfCuda():
+        with autocast(half):
             losses, _ = task.losses_of(batch(), Draws(1, 0))
         torch.stack([loss.float() for loss in losses.values()]).sum().backward()
         del losses
-        task.after_pass(1.0)
+        with autocast(half):
+            task.after_pass(1.0)
         task.finish_step()
         for optimizer in optimizers:
             optimizer.step()
@@ -59,23 +69,43 @@ def peak_of(task, batch, beside=()):
     return live.most
 
 
-def tokenizer_peak(trial, batch, monkeypatch):
-    """Bytes that training this tokenizer takes at most, with networks of the true sizes beside it."""
-    # among fake tensors nothing can be asked of a number
+def bare_networks(monkeypatch):
+    """Networks of the true sizes without their weights; among fake tensors nothing can be asked of a number."""
     monkeypatch.setattr(torch.nn.init, "trunc_normal_", lambda tensor, **_: tensor)
     monkeypatch.setattr("tokscale.training.reconstruction_task.perceptual_distance",
                         lambda _: PerceptualDistance(VGG_16))  # fmt: skip
+
+
+def pictures(trial, batch):
     resolution = trial.data.resolution
+    return lambda: (torch.zeros(batch, 3, resolution, resolution, dtype=torch.uint8),
+                    torch.zeros(batch, dtype=torch.int64))  # fmt: skip
 
-    def images():
-        return torch.zeros(batch, 3, resolution, resolution, dtype=torch.uint8), torch.zeros(batch, dtype=torch.int64)
 
+def weights(networks):
+    return [(*network.parameters(), *network.buffers()) for network in networks]
+
+
+def tokenizer_peak(trial, batch, monkeypatch):
+    """Bytes that training this tokenizer takes at most."""
+    bare_networks(monkeypatch)
     with FakeTensorMode(allow_non_fake_inputs=True):
         teacher = Dinov2Like() if trial.losses.semantic else None
         task = TokenizerTask(build_tokenizer(trial.tokenizer, *trial.data.extent), trial, 0, teacher)
         task.step = 10**9  # where a discriminator takes part
-        frozen = [*task._perceptual, *([teacher.module] if teacher else [])]
-        return peak_of(task, images, [(*network.parameters(), *network.buffers()) for network in frozen])
+        return peak_of(
+            task, pictures(trial, batch), weights([*task._perceptual, *([teacher.module] if teacher else [])])
+        )
+
+
+def decoder_peak(trial, batch, monkeypatch):
+    """Bytes that training this tokenizer's decoder takes at most."""
+    bare_networks(monkeypatch)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        tokenizer = build_tokenizer(trial.tokenizer, *trial.data.extent)
+        task = DecoderTask(tokenizer, trial.decoder_finetune, trial.data.resolution, 0)
+        task.step = 10**9
+        return peak_of(task, pictures(trial, batch), weights([*task._perceptual, *task._frozen]))
 
 
 def vitok(patch, training, **sections):
@@ -107,6 +137,15 @@ def test_training_a_tokenizer_takes_the_memory_that_is_planned(case, monkeypatch
     config, batch = CASES[case]
     trial = parse(TrialConfig, config)
     planned, counted = cost.stage_cost("tokenizer", trial), tokenizer_peak(trial, batch, monkeypatch)
+    assert planned.at_once_bytes(batch, planned.image_bytes) == pytest.approx(counted, rel=0.15)
+
+
+@pytest.mark.parametrize("r1", [None, {"every": 1}], ids=["adversary", "adversary with a penalty"])
+def test_training_a_decoder_takes_the_memory_that_is_planned(r1, monkeypatch):
+    losses = {"perceptual": {"kind": "lpips"}, "gan": {"discriminator": {"kind": "stylegan"}, "r1": r1}}
+    trial = parse(TrialConfig, vitok(16, {}, decoder_finetune={"losses": losses, "training": {"precision": "bf16"}}))
+    planned, batch = cost.stage_cost("decoder_finetune", trial), 8
+    counted = decoder_peak(trial, batch, monkeypatch)
     assert planned.at_once_bytes(batch, planned.image_bytes) == pytest.approx(counted, rel=0.15)
 
 
