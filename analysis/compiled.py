@@ -4,21 +4,19 @@ Step for step the method of ``newton.minimise``, for laws that are sums of terms
 of no weight (a third of them in a bootstrap) and needs no array of all problems at once. Threads are not used: what
 counts is processor time, and whoever wants more runs more processes.
 
-numba keeps the machine code where Python keeps its own, in ``__pycache__`` beside this file, or in the user's cache
-folder where that one is read-only (``NUMBA_CACHE_DIR`` overrides both); where no folder can be written, each process
-compiles anew. It notices changes of this file only: who changes ``compiled_sums``, ``vector_math`` or a constant of
-``newton`` saves this one too. Importing this module fails without numba; nothing is compiled before the first call.
+The code is kept as ``tokscale.machine_code`` says. numba notices changes of this file only: who changes
+``compiled_sums``, ``vector_math`` or a constant of ``newton`` saves this one too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+import tokscale.machine_code
 from analysis import newton
 from analysis.compiled_sums import evaluate, loss, normal, way_back, weigh
 from analysis.laws import Terms
@@ -34,11 +32,8 @@ _RIDGE, _NOTHING, _ITERATIONS = newton.RIDGE, newton.NOTHING, newton.ITERATIONS
 
 
 def kept(function: _F) -> _F:
-    """Compiled at the first call, with all it calls, and kept on disk where some folder can be written."""
-    try:
-        return cast(_F, numba.njit(function, cache=True, fastmath=MATH, error_model="numpy"))
-    except RuntimeError:
-        return machine_code(function)
+    """Compiled at the first call, with all it calls, with the liberties of ``MATH``, and kept on disk."""
+    return tokscale.machine_code.kept(function, MATH)
 
 
 def descend(

@@ -159,13 +159,13 @@ def looks_of(labels: Sequence[str]) -> list[Look]:
     kept = _kept.get()
     if kept is None or list(labels) == [""]:
         return [Look.of(place) for place in range(len(labels))]
-    free = (place for place in itertools.count() if place not in {kept[label] for label in labels if label in kept})
+    known = {kept[label] for label in labels if label in kept}
     taken: set[int] = set()
     places = []
     for label in labels:
         place = kept.get(label, -1)
         if place < 0 or place in taken:
-            place = next(place for place in free if place not in taken)
+            place = next(place for place in itertools.count() if place not in known | taken)
         taken.add(place)
         kept.setdefault(label, place)
         places.append(place)

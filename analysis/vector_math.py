@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TypeVar
 
-import numba
 import numpy as np
 import numpy.typing as npt
+
+import tokscale.machine_code
 
 Array = npt.NDArray[np.float64]
 Bits = npt.NDArray[np.int64]
@@ -30,12 +31,12 @@ _MANTISSA, _ONE = (1 << 52) - 1, 1023 << 52
 
 def machine_code(function: _F) -> _F:
     """Compiled with what first calls it."""
-    return cast(_F, numba.njit(function, fastmath=MATH, error_model="numpy"))
+    return tokscale.machine_code.machine_code(function, MATH)
 
 
 def in_order(function: _F) -> _F:
     """The same without liberties: what is taken off in two parts has to be."""
-    return cast(_F, numba.njit(function, fastmath={"contract"}, error_model="numpy"))
+    return tokscale.machine_code.machine_code(function, {"contract"})
 
 
 @in_order

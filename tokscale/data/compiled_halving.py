@@ -1,39 +1,19 @@
-"""Halving by the box filter, compiled by numba: to the levels of ``resampling``; and how code of crops is compiled.
+"""Halving by the box filter, compiled by numba: to the levels of ``resampling``.
 
 At each place of a row the mean with the next pixel is taken, although only every other place is of use: so neighbouring
-bytes go through the processor's vectors side by side. numba keeps the machine code where Python keeps its own, in
-``__pycache__`` beside the file, or in the user's cache folder where that one is read-only (``NUMBA_CACHE_DIR``
-overrides both); where no folder can be written, each process compiles anew. It notices changes only of the file that a
-kept function stands in: who changes ``part`` or the constants here saves the other one too.
+bytes go through the processor's vectors side by side. Who changes this file saves ``compiled_resampling`` too, as numba
+notices changes only of the file that a kept function stands in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
-
-import numba
 import numpy as np
 
 from tokscale.data.resampling import UNIT, Pixels, Places
-
-_F = TypeVar("_F", bound=Callable[..., object])
+from tokscale.machine_code import kept, machine_code
 
 _I, _U = np.int32, np.uint8
 _ONE, _HALF, _UNIT, _THIRD = _I(1), _I(1 << (UNIT - 1)), _I(UNIT), _I(round(2**UNIT / 3))
-
-
-def kept(function: _F) -> _F:
-    """Compiled at the first call and kept on disk where some folder can be written."""
-    try:
-        return cast(_F, numba.njit(function, cache=True, error_model="numpy"))
-    except RuntimeError:
-        return cast(_F, numba.njit(function, error_model="numpy"))
-
-
-def part(function: _F) -> _F:
-    """Compiled with what calls it."""
-    return cast(_F, numba.njit(function, error_model="numpy"))
 
 
 @kept
@@ -62,7 +42,7 @@ def halved(
     return out
 
 
-@part
+@machine_code
 def _among(number: int, numbers: Places) -> bool:
     found = False
     for other in numbers:
@@ -70,19 +50,19 @@ def _among(number: int, numbers: Places) -> bool:
     return found
 
 
-@part
+@machine_code
 def _mean(a: np.uint8, b: np.uint8) -> np.uint8:
     mean: np.uint8 = _U((_I(a) + _I(b) + _ONE) >> _ONE)
     return mean
 
 
-@part
+@machine_code
 def _third(a: np.uint8, b: np.uint8, c: np.uint8) -> np.uint8:
     mean: np.uint8 = _U(_I(_I(_I(_I(_I(a) + _I(b)) + _I(c)) * _THIRD) + _HALF) >> _UNIT)
     return mean
 
 
-@part
+@machine_code
 def _means(a: Pixels, b: Pixels, c: Pixels, three: bool, means: Pixels) -> None:
     """At each place the mean of two neighbours along the row, and of such means in two or three rows."""
     if three:
@@ -93,7 +73,7 @@ def _means(a: Pixels, b: Pixels, c: Pixels, three: bool, means: Pixels) -> None:
             means[k] = _mean(_mean(a[k], a[k + 3]), _mean(b[k], b[k + 3]))
 
 
-@part
+@machine_code
 def _means_of_three(a: Pixels, b: Pixels, c: Pixels, three: bool, means: Pixels) -> None:
     """One pixel that is made from three neighbours along the row, in two or three rows."""
     for k in range(3):
@@ -101,7 +81,7 @@ def _means_of_three(a: Pixels, b: Pixels, c: Pixels, three: bool, means: Pixels)
         means[k] = _third(first, second, _third(c[k], c[k + 3], c[k + 6])) if three else _mean(first, second)
 
 
-@part
+@machine_code
 def _every_other(means: Pixels, straight: int, out: Pixels) -> None:
     """Every other pixel, from the first on; after so many of them, the next is one further."""
     for k in range(straight):

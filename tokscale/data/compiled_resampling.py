@@ -12,8 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tokscale.data.compiled_halving import halved, kept, part
+from tokscale.data.compiled_halving import halved
 from tokscale.data.resampling import UNIT, Line, Pixels, Places, Weights, axis
+from tokscale.machine_code import kept, machine_code
 
 Words = NDArray[np.uint64]
 
@@ -103,13 +104,13 @@ def _bicubic(
             _along_columns_8(between[plane], first_y, weights_y, out)
 
 
-@part
+@machine_code
 def _copied(source: Pixels, target: Pixels) -> None:
     for k in range(min(len(source), len(target))):
         target[k] = source[k]
 
 
-@part
+@machine_code
 def _turned(rows: Words, columns: Words) -> None:
     """Eight rows of bytes (8, n) to columns (8, n): byte r of word (i, j) is byte i of word j of row r."""
     for j in range(rows.shape[1]):
@@ -130,14 +131,14 @@ def _turned(rows: Words, columns: Words) -> None:
         columns[6, j], columns[7, j] = _swapped(g, h, _8, _BYTES)
 
 
-@part
+@machine_code
 def _swapped(low: np.uint64, high: np.uint64, bits: np.uint64, mask: np.uint64) -> tuple[np.uint64, np.uint64]:
     """The upper parts of ``low`` for the lower parts of ``high``."""
     moved = ((low >> bits) ^ high) & mask
     return low ^ (moved << bits), high ^ moved
 
 
-@part
+@machine_code
 def _gathered(parts: Words, columns: Words) -> None:
     """Groups of columns (4, 8, n) to whole columns (8 n, 4), in the order of the image."""
     a, b, c, d = parts[0], parts[1], parts[2], parts[3]
@@ -149,7 +150,7 @@ def _gathered(parts: Words, columns: Words) -> None:
 
 # A level from 4, 6 or 8 others is written out, twice each: loops over weights, or a function of its own, would keep the
 # compiler from making vectors of it.
-@part
+@machine_code
 def _along_rows_4(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
     """One plane of 32 rows, from columns of them; to groups of columns (4, 8, n), by way of one ``line`` (32,)."""
     step, words = 3 * _ROWS, line.view(np.uint64)
@@ -164,7 +165,7 @@ def _along_rows_4(columns: Pixels, first: Places, weights: Weights, plane: int, 
             parts[group, x % 8, x // 8] = words[group]
 
 
-@part
+@machine_code
 def _along_rows_6(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
     step, words = 3 * _ROWS, line.view(np.uint64)
     for x in range(len(first)):
@@ -179,7 +180,7 @@ def _along_rows_6(columns: Pixels, first: Places, weights: Weights, plane: int, 
             parts[group, x % 8, x // 8] = words[group]
 
 
-@part
+@machine_code
 def _along_rows_8(columns: Pixels, first: Places, weights: Weights, plane: int, line: Pixels, parts: Words) -> None:
     step, words = 3 * _ROWS, line.view(np.uint64)
     for x in range(len(first)):
@@ -196,7 +197,7 @@ def _along_rows_8(columns: Pixels, first: Places, weights: Weights, plane: int, 
             parts[group, x % 8, x // 8] = words[group]
 
 
-@part
+@machine_code
 def _along_columns_4(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
     """One plane from its rows."""
     for y in range(len(first)):
@@ -208,7 +209,7 @@ def _along_columns_4(rows: Pixels, first: Places, weights: Weights, out: Pixels)
             line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))
 
 
-@part
+@machine_code
 def _along_columns_6(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
     for y in range(len(first)):
         n, m, line = first[y], weights[y], out[y]
@@ -219,7 +220,7 @@ def _along_columns_6(rows: Pixels, first: Places, weights: Weights, out: Pixels)
             line[k] = _U(min(max(_I(_I(total + _HALF) >> _UNIT), _I(0)), _I(255)))
 
 
-@part
+@machine_code
 def _along_columns_8(rows: Pixels, first: Places, weights: Weights, out: Pixels) -> None:
     for y in range(len(first)):
         n, m, line = first[y], weights[y], out[y]

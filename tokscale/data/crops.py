@@ -12,7 +12,6 @@ much to crop.
 from __future__ import annotations
 
 import math
-from importlib.util import find_spec
 from typing import Protocol
 
 import numpy as np
@@ -47,7 +46,7 @@ def random_crop(out: Pixels, image: Pixels, scale: float, top: float, left: floa
     pixels too.
     """
     resolution = out.shape[-1]
-    short_side = random_short_side(resolution, scale)
+    short_side = _random_short_side(resolution, scale)
     halvings = halvings_of(min(image.shape[:2]), short_side)
     sides = image.shape[0] >> halvings, image.shape[1] >> halvings
     wide = _size(*sides, short_side)
@@ -70,7 +69,7 @@ def largest_short_side(resolution: int) -> int:
     return math.ceil(resolution / _SMALLEST_SHARE)
 
 
-def random_short_side(resolution: int, scale: float) -> int:
+def _random_short_side(resolution: int, scale: float) -> int:
     """What the short side of an image is brought to for a random crop with the draw ``scale`` in [0, 1)."""
     return resolution + int(scale * (largest_short_side(resolution) - resolution + 1))
 
@@ -97,13 +96,17 @@ class _Squares:
 
     def __init__(self) -> None:
         self.few = _FEW
-        self.crop: _Crop = self._first if find_spec("numba") else by_pillow
+        self.crop: _Crop = self._first
 
     def _first(self, out: Pixels, image: Pixels, halvings: int, rows: Line, columns: Line, flip: bool) -> None:
         self.few -= image.shape[0] * image.shape[1]
         if self.few < 0:
-            self.crop = _compiled() or by_pillow
+            self.take_over()
         by_pillow(out, image, halvings, rows, columns, flip)
+
+    def take_over(self) -> None:
+        """Leave all further crops to compiled code, where there is any."""
+        self.crop = _compiled() or by_pillow
 
 
 def _compiled() -> _Crop | None:
@@ -118,7 +121,6 @@ _squares = _Squares()
 
 
 def compiled_from_now_on() -> bool:
-    """Let compiled code make all further crops of this process, where numba is installed; whether it is."""
-    _squares.few = -1
-    _squares.crop = _compiled() or by_pillow
+    """Let compiled code make all further crops of this process, where numba can be imported; whether it can."""
+    _squares.take_over()
     return _squares.crop is not by_pillow

@@ -214,7 +214,7 @@ class EncodedImages(ImageSet):
             return center_crop(room, image)
         scale, top, left, side = draw
         flip = self.transform.flip and side < 0.5
-        if self.transform.crop == "random":
+        if self._cut_anywhere(draw):
             return random_crop(room, image, scale, top, left, flip)
         return center_crop(room, image, flip)
 

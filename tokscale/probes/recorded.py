@@ -30,7 +30,7 @@ class RecordedSteps:
     """
 
     def __init__(self, probe: AutoregressiveProbe, contexts: int, compiled: Compiler | None = None) -> None:
-        self.probe, self.contexts = probe, contexts
+        self.probe = probe
         self.refused: str | None = None
         device, spec = probe.device, probe.spec
         kind, codes = probe.class_embedding.weight.dtype, spec.kind == "discrete"

@@ -137,10 +137,15 @@ def test_compiled_code_takes_over_after_some_images(monkeypatch):
 
 
 def test_without_numba_pillow_goes_on(monkeypatch):
-    monkeypatch.setattr(crops, "find_spec", lambda name: None)
-    assert crops._Squares().crop is by_pillow
-    monkeypatch.setitem(sys.modules, "tokscale.data.compiled_resampling", None)
-    assert crops._compiled() is None, "as when numba does not fit numpy"
+    monkeypatch.setitem(sys.modules, "tokscale.data.compiled_resampling", None)  # as when numba does not fit numpy
+    squares = crops._Squares()
+    squares.few = 0
+    monkeypatch.setattr(crops, "_squares", squares)
+    image = noise(64, 64)
+    for _ in range(2):
+        assert (centre(image, 32) == defined_crop(image, 32)).all()
+        assert squares.crop is by_pillow
+    assert not crops.compiled_from_now_on()
 
 
 def test_an_image_of_the_right_size_is_untouched(way):
